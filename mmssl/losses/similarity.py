@@ -1,0 +1,67 @@
+"""Similarities between embeddings, always in float32: what a temperature divides must not be rounded to bfloat16.
+
+The score of a picture and a sound is that of its best place, as in multiple-instance learning (AVOL-Net, Arandjelovic
+and Zisserman, arXiv 1712.06651; EZ-VSL, Mo and Morgado, arXiv 2203.09324).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mmssl.losses.precision import in_float32
+
+POOLS = ("max", "softmax", "logsumexp")
+
+
+@in_float32
+def products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Scalar products [N, M] of vectors [N, D] and [M, D]."""
+    return a @ b.T
+
+
+@in_float32
+def row_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Scalar product [N] of each row of [N, D] with the same row of the other [N, D]."""
+    return (a * b).sum(dim=1)
+
+
+@in_float32
+def bag_products(a: torch.Tensor, bags: torch.Tensor) -> torch.Tensor:
+    """Scalar products [N, M, K] of vectors [N, D] with the K members of each bag [M, K, D]."""
+    return (a @ bags.flatten(0, 1).T).reshape(len(a), *bags.shape[:2])
+
+
+@in_float32
+def place_map(places: torch.Tensor, sounds: torch.Tensor) -> torch.Tensor:
+    """Scalar product [B, h, w] of each place of a picture, [B, D, h, w], with its own sound, [B, D]."""
+    return (places * sounds[:, :, None, None]).sum(dim=1)
+
+
+@in_float32
+def place_scores(places: torch.Tensor, sounds: torch.Tensor, pool: str = "max", sharpness: float = 0.1) -> torch.Tensor:
+    """Evidence that picture i and sound j belong together, pooled over the places of the picture.
+
+    Args:
+        places: [N, D, h, w], unit vectors.
+        sounds: [M, D], unit vectors.
+        pool: "max" over places, which teaches one place a picture and sound; "softmax", the mean weighted by a
+            softmax over places; or "logsumexp", ``t log mean exp(s / t)``. The last two teach several places at a
+            time and become the maximum as `sharpness` falls to 0.
+        sharpness: temperature t of the softmax, > 0.
+
+    Returns:
+        [N, M], in [-1, 1] for unit vectors. N * M * h * w numbers are held on the way.
+
+    Raises:
+        ValueError: no such pool.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+    similarity = sounds @ places.flatten(2)  # [N, M, h * w]
+    if pool == "max":
+        return similarity.amax(dim=2)
+    if pool == "softmax":
+        return (similarity * torch.softmax(similarity / sharpness, dim=2)).sum(dim=2)
+    return sharpness * (torch.logsumexp(similarity / sharpness, dim=2) - math.log(similarity.shape[2]))

@@ -1,0 +1,1 @@
+"""Metrics: pure functions, each tested against an independent implementation or an analytic case."""

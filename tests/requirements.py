@@ -1,0 +1,37 @@
+"""What a bare machine may lack: such tests skip and are listed at the end, or fail where MMSSL_REQUIRE names them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+NOT_SEEN: dict[str, set[str]] = {}
+
+
+def require(name: str, seen: bool, why: str) -> None:
+    """Skip (and list) the calling test when `name` is not seen here; fail if MMSSL_REQUIRE asks for it."""
+    if seen:
+        return
+    if name in os.environ.get("MMSSL_REQUIRE", "").split(","):
+        pytest.fail(f"MMSSL_REQUIRE names {name}, which is not here: {why}")
+    NOT_SEEN.setdefault(name, set()).add(why)
+    pytest.skip(f"{name} not seen here: {why}")
+
+
+def chromium() -> str:
+    """Path of a headless Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    require("chromium", False, "install Chromium (Debian package chromium) to open the pages in a real browser")
+    raise AssertionError
+
+
+def real_data() -> Path:
+    """Folder of real clips, named by MMSSL_REAL_DATA."""
+    folder = os.environ.get("MMSSL_REAL_DATA", "")
+    require("real-data", bool(folder) and Path(folder).is_dir(), "set MMSSL_REAL_DATA to the folder of real clips")
+    return Path(folder)
