@@ -1,0 +1,1 @@
+"""Corpora whose layout on disk is known."""

@@ -1,0 +1,1 @@
+"""Decoders behind one protocol: encoded clip and window in, clip out."""

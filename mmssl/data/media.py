@@ -1,0 +1,144 @@
+"""Opening media files with PyAV: known containers only, one clock, display rotation, colours.
+
+What cannot be used raises `MediaError` with a short cause, so that failures can be counted by cause.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+
+# fmt: off
+CONTAINERS = frozenset({
+    "3g2", "3gp", "asf", "avi", "dv", "flv", "h264", "hevc", "ivf", "m4a", "m4v", "matroska", "mj2", "mov", "mp4",
+    "mpeg", "mpegts", "mpegvideo", "mxf", "ogg", "rm", "webm", "wtv",
+})
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".hevc", ".ivf", ".m1v", ".m2ts", ".m2v",
+    ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts",
+    ".vob", ".webm", ".wmv",
+})
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# fmt: on
+UNSPECIFIED_MATRIX = 2
+BT709, BT601 = 1, 5
+LARGEST_BT601_HEIGHT = 576
+
+
+class MediaError(Exception):
+    """A media file that cannot be used; `cause` is one of a few short names, the message says the rest."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@contextmanager
+def open_media(source: Path | bytes) -> Iterator[Any]:
+    """Open a file, or the bytes of one, as an `av.container.InputContainer`.
+
+    The container is told from the content, never from the name, and must be one of `CONTAINERS`: playlists and
+    the like, which would open other files or network addresses, are refused.
+
+    Raises:
+        MediaError: causes "missing", "empty file", "not a known container", "unreadable".
+    """
+    if isinstance(source, bytes):
+        size, handle = len(source), io.BytesIO(source)
+    else:
+        try:
+            size, handle = Path(source).stat().st_size, str(source)  # type: ignore[assignment]
+        except OSError as error:
+            raise MediaError("missing", f"cannot be read ({error.strerror})") from None
+    if size == 0:
+        raise MediaError("empty file", "the file has no bytes")
+    try:
+        container = av.open(
+            handle,
+            metadata_errors="ignore",
+            container_options={"format_whitelist": ",".join(sorted(CONTAINERS)), "protocol_whitelist": "file"},
+        )
+    except av.error.FFmpegError as error:
+        cause = "unreadable" if _looks_like_media(source) else "not a known container"
+        raise MediaError(cause, f"FFmpeg: {error.strerror}") from None
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def _looks_like_media(source: Path | bytes) -> bool:
+    """Whether the first bytes are those of a usual container, so that the file is damaged and not something else."""
+    if isinstance(source, bytes):
+        head = source[:16]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(16)
+    starts = (b"\x1aE\xdf\xa3", b"RIFF", b"FLV", b"OggS", b"\x00\x00\x01\xba", b"0&\xb2u", b"G@", b".RMF")
+    return head.startswith(starts) or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof")
+
+
+def video_stream(container: Any) -> Any:
+    """Return the picture stream of a container (cover art is none).
+
+    Raises:
+        MediaError: "no video stream" or "no decoder".
+    """
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise MediaError("no video stream", "the file has no moving picture")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise MediaError("no decoder", "FFmpeg has no decoder for the picture")
+    return stream
+
+
+def audio_stream(container: Any) -> Any | None:
+    """Return the best sound stream that can be decoded, or None."""
+    streams = [s for s in container.streams.audio if s.codec_context is not None]
+    best = container.streams.best("audio")
+    if best is not None and best in streams:
+        return best
+    return streams[0] if streams else None
+
+
+def clock_zero(container: Any) -> float:
+    """Time stamp in seconds that a player shows as 0, the earliest start of the streams.
+
+    Subtitles beside a file count from here. Negative starts (encoder priming) are not presented, hence 0.
+    """
+    start = container.start_time
+    return 0.0 if start is None else max(start / 1_000_000, 0.0)
+
+
+def frame_seconds(frame: Any) -> float | None:
+    """Presentation time of a decoded frame in seconds; its decoding time where the container gives no other."""
+    stamp = frame.pts if frame.pts is not None else frame.dts
+    return None if stamp is None or frame.time_base is None else float(stamp * frame.time_base)
+
+
+def pixel_aspect(stream: Any) -> Fraction:
+    """Width of a pixel over its height; 1 where the stream says nothing or nonsense."""
+    ratio = stream.sample_aspect_ratio
+    return ratio if ratio is not None and Fraction(1, 8) <= ratio <= 8 else Fraction(1)
+
+
+def matrix_of(frame: Any) -> int:
+    """FFmpeg's colour matrix of a frame; unspecified ones follow the players: BT.709 above 576 lines."""
+    if frame.colorspace != UNSPECIFIED_MATRIX:
+        return int(frame.colorspace)
+    return BT709 if frame.height > LARGEST_BT601_HEIGHT else BT601
+
+
+def quarter_turns(frame: Any) -> int:
+    """Quarter turns clockwise (0 to 3) that bring a decoded frame upright, from its display matrix."""
+    turns: int = round(-frame.rotation / 90) % 4
+    return turns

@@ -1,0 +1,253 @@
+"""The stream: sharded clips, decoded once, as batches in an order that ranks and workers do not change."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+
+from mmssl import distributed
+from mmssl.clip import Batch, Truth, Window
+from mmssl.data.collate import Tokenizes, collate
+from mmssl.data.plan import Plan, check_world, global_batch, quotas
+from mmssl.data.pool import Pool, decode_here
+from mmssl.data.sources import IndexedSource, Place, Source
+from mmssl.data.worker import DECODERS, Anchor, Failure, Job, Row, Settings
+from mmssl.errors import UserError, nearest
+from mmssl.randomness import sample_seed
+
+FORMAT = "mmssl-stream-1"
+AHEAD = 2  # batches a worker may be ahead
+BUDGET_OF, BUDGET_SHARE, BUDGET_RUN = 1000, 0.05, 100
+
+
+class Stream:
+    """Batches of decoded clips with their truth apart: ``for batch, truth in stream``.
+
+    Args:
+        sources: shard specification, or sources with names and quotas.
+        window: what is decoded.
+        batch_size: clips of a *global* batch; each rank gets its slice.
+        seed: seed of the order and of all draws.
+        workers: decode processes; 0 decodes in this one.
+        rank, world: this rank and their number, by default those of the process group.
+        tokenizer: makes token ids of the sentences.
+        max_sentences: sentences kept a clip.
+        shuffle: whether epochs are permuted.
+        shuffle_shards: shards whose samples are mixed.
+        repeat: epoch after epoch without end; else one pass, every sample once, the last batch filled up with rows
+            of weight 0.
+        anchor: where views lie: drawn, in the middle, or evenly spread.
+        decoder: name of the decoder.
+        device: where the batches are put.
+        timeout: seconds that one sample may take before its worker counts as hung.
+
+    Raises:
+        UserError: no shards, an empty corpus, a batch size that does not divide by the ranks, or (while iterating)
+            more failing samples than the budget allows.
+    """
+
+    def __init__(
+        self,
+        sources: str | Sequence[Source],
+        window: Window,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        workers: int = 2,
+        rank: int | None = None,
+        world: int | None = None,
+        tokenizer: Tokenizes | None = None,
+        max_sentences: int = 8,
+        shuffle: bool = True,
+        shuffle_shards: int = 8,
+        repeat: bool = True,
+        anchor: Anchor = "random",
+        decoder: str = "pyav",
+        device: torch.device | str = "cpu",
+        timeout: float = 60.0,
+    ) -> None:
+        given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
+        self.rank = distributed.rank() if rank is None else rank
+        self.world = distributed.world_size() if world is None else world
+        check_world(batch_size, self.rank, self.world)
+        if workers < 0:
+            raise UserError(f"workers must be at least 0 (0 decodes in the main process), got {workers}")
+        if shuffle_shards < 1:
+            raise UserError(f"shuffle_shards must be at least 1, got {shuffle_shards}; shuffle=False keeps the order")
+        if decoder not in DECODERS:
+            raise UserError(f"no decoder '{decoder}' (there are {', '.join(DECODERS)}){nearest(decoder, DECODERS)}")
+        self.quotas = quotas(given, batch_size)
+        self.shuffle_shards = shuffle_shards if shuffle else 0
+        self.sources = [IndexedSource(source, seed, self.shuffle_shards) for source in given]
+        self.window = window
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+        self.tokenizer = tokenizer
+        self.max_sentences = max_sentences
+        self.repeat = repeat
+        self.device = device
+        self.timeout = timeout
+        self.settings = Settings(window, anchor, decoder, batch_size // self.world, AHEAD)
+        self.positions = [0] * len(given)  # samples of each source handed out
+        self.counters: Counter[str] = Counter()
+        self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed
+        self._recent: deque[bool] = deque(maxlen=BUDGET_OF)
+        self.quarantine: dict[str, str] = {}  # "source/key" -> cause: samples that killed or hung a worker
+        self._failed_in_a_row = 0
+        self._iteration: Generator[tuple[Batch, Truth], None, None] | None = None
+        if not repeat and len(given) > 1:
+            raise UserError("one pass over several sources is several streams; give one source, or repeat")
+
+    @property
+    def plan(self) -> Plan:
+        """What will be read, as numbers and as text."""
+        rows = [(s.name, len(s.shards), len(s), q) for s, q in zip(self.sources, self.quotas, strict=True)]
+        return Plan(tuple(rows), self.batch_size, self.world, self.repeat)
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the first source that are complete."""
+        return self.positions[0] // len(self.sources[0])
+
+    def __len__(self) -> int:
+        """Batches of one pass over the first source, the last one filled up."""
+        return -(-len(self.sources[0]) // self.quotas[0])
+
+    def _seed_of(self, place: Place | None) -> int:
+        return 0 if place is None else sample_seed(self.seed, place.epoch, place.source, place.entry.key)
+
+    def _jobs(self) -> Iterator[Job]:
+        """This rank's batches from the position on."""
+        positions = list(self.positions)
+        share = self.batch_size // self.world
+        number = 0
+        while self.repeat or positions[0] < len(self.sources[0]):
+            rows = global_batch(self.sources, self.quotas, positions, self.repeat)
+            mine = tuple(rows[self.rank * share : (self.rank + 1) * share])
+            yield Job(number, mine, tuple(self._seed_of(place) for place in mine))
+            positions = [p + q for p, q in zip(positions, self.quotas, strict=True)]
+            number += 1
+
+    def __iter__(self) -> Iterator[tuple[Batch, Truth]]:
+        self.close()
+        self._iteration = self._run()
+        return self._iteration
+
+    def _run(self) -> Generator[tuple[Batch, Truth], None, None]:
+        if self.workers:
+            batches = Pool(self.settings, self.workers, self.timeout, self.quarantine).decode(self._jobs())
+        else:
+            batches = decode_here(self._jobs(), self.settings, self.quarantine)
+        with closing(batches):
+            for job, decoded in batches:
+                self._count(decoded.rows)
+                batch, truth = collate(
+                    decoded,
+                    job.places,
+                    job.seeds,
+                    self.window,
+                    tokenizer=self.tokenizer,
+                    max_sentences=self.max_sentences,
+                )
+                self.counters.update(batch.counters)
+                self.counters["batches"] += 1
+                batch = batch.to(self.device)
+                self.positions = [p + q for p, q in zip(self.positions, self.quotas, strict=True)]
+                yield batch, truth
+        self.positions = [0] * len(self.sources)  # one pass is over: the next begins anew
+
+    def _count(self, rows: Sequence[Row | Failure | None]) -> None:
+        """Count samples and failures by cause; stop past the budget."""
+        for row in rows:
+            if row is None:
+                continue
+            failed = isinstance(row, Failure)
+            self.counters["samples"] += 1
+            self._recent.append(failed)
+            self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
+            if not isinstance(row, Failure):
+                continue
+            self.counters[f"failed: {row.cause}"] += 1
+            self.failures.append(row.message)
+            if sum(self._recent) > BUDGET_SHARE * BUDGET_OF or self._failed_in_a_row >= BUDGET_RUN:
+                causes = ", ".join(f"{k[8:]}: {n}" for k, n in self.counters.items() if k.startswith("failed: "))
+                examples = "\n  ".join(list(self.failures)[-3:])
+                raise UserError(
+                    f"{sum(self._recent)} of the last {len(self._recent)} samples could not be read ({causes}); "
+                    f"'mmssl shards check' looks at every clip of a corpus. The last three:\n  {examples}"
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batches handed out, as plain numbers and strings; any rank's will do.
+
+        `next` counts samples within the `epoch` of each source. `quarantine` names the samples that killed or hung
+        a worker of this rank; they are not tried again.
+        """
+        sources = [
+            {
+                "name": source.name,
+                "samples": len(source),
+                "fingerprint": source.fingerprint,
+                "epoch": position // len(source),
+                "next": position % len(source),
+            }
+            for source, position in zip(self.sources, self.positions, strict=True)
+        ]
+        return {
+            "format": FORMAT,
+            "seed": self.seed,
+            "shuffle_shards": self.shuffle_shards,
+            "batches": self.counters["batches"],
+            "sources": sources,
+            "quarantine": dict(self.quarantine),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at a saved position; ranks, workers and batch size may be others than when it was saved.
+
+        Raises:
+            UserError: the position belongs to another order: another seed, other sources or other samples in them.
+        """
+        if state.get("format") != FORMAT:
+            raise UserError(f"the saved data position has the format {state.get('format')!r}, not {FORMAT!r}")
+        for name in ("seed", "shuffle_shards"):
+            if state[name] != getattr(self, name):
+                raise UserError(
+                    f"the saved data position is of {name} {state[name]}, this run has {getattr(self, name)}; "
+                    "resume with the same"
+                )
+        saved = {row["name"]: row for row in state["sources"]}
+        names = {source.name for source in self.sources}
+        if set(saved) != names:
+            raise UserError(
+                f"the saved data position is of the sources {', '.join(sorted(saved))}, this run has "
+                f"{', '.join(sorted(names))}; resume with the same"
+            )
+        for source in self.sources:
+            row = saved[source.name]
+            if (row["samples"], row["fingerprint"]) != (len(source), source.fingerprint):
+                raise UserError(
+                    f"the source '{source.name}' has changed: {row['samples']} samples when the data position was "
+                    f"saved, {len(source)} now (or other keys, or another order); resume on the same shards"
+                )
+        self.close()
+        self.positions = [saved[s.name]["epoch"] * len(s) + saved[s.name]["next"] for s in self.sources]
+        self.counters["batches"] = int(state["batches"])
+        self.quarantine.update(state["quarantine"])
+
+    def close(self) -> None:
+        """End the workers; iterating again starts new ones where this iteration stopped."""
+        if self._iteration is not None:
+            self._iteration.close()
+            self._iteration = None
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,222 @@
+"""The decode worker: a process that imports numpy and av but not torch, and writes into the parent's ring.
+
+It is started as a fresh Python, not by forking or by running the program's main module again, so that neither the
+parent's threads nor what its script imports reach it. It ends when its socket to the parent closes. A stream
+without workers decodes by the same functions in its own process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import numpy as np
+
+from mmssl.clip import Clip, EncodedClip, Window
+from mmssl.data.decode.base import Decoder
+from mmssl.data.decode.pyav import PyAVDecoder
+from mmssl.data.media import MediaError
+from mmssl.data.ring import Layout, Ring
+from mmssl.data.shards.index import read_members
+from mmssl.data.sources import Place
+from mmssl.randomness import uniform_numpy
+
+Anchor = Literal["random", "centre", "even"]
+DECODERS: dict[str, Callable[[], Decoder]] = {"pyav": PyAVDecoder}
+# Faults of the program, never of a sample: they stop the run at once. Whatever else a sample raises is a hole.
+PROGRAM_FAULTS = (NameError, TypeError, AttributeError, ImportError, AssertionError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker decodes with: the same for all its batches."""
+
+    window: Window
+    anchor: Anchor
+    decoder: str
+    rows: int  # of a rank's batch
+    slots: int  # batches that a worker may be ahead
+
+    @property
+    def layout(self) -> Layout:
+        """The ring of one worker."""
+        return Layout(self.window, self.rows, self.slots)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A rank's batch to decode: places with the samples' seeds; a row without a place is left alone."""
+
+    number: int
+    places: tuple[Place | None, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that could not be read: a hole in its batch."""
+
+    key: str
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decoded sample: its clip, and its description, which only `Truth` may show."""
+
+    clip: Clip
+    meta: Mapping[str, Any]
+
+
+# What travels over the socket: a row's fields beside its pixels and sound (which lie in the ring) with its
+# description; a failure; or nothing for a row without a place.
+Answer = tuple[dict[str, Any], Mapping[str, Any]] | Failure | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A rank's batch decoded: the rows, and the arrays that their clips look into.
+
+    Args:
+        rows: row, failure, or None where no sample was asked for.
+        frames: uint8 [B, V, T, 3, H, W].
+        audio: float32 [B, V, S].
+    """
+
+    rows: list[Row | Failure | None]
+    frames: np.ndarray
+    audio: np.ndarray
+
+    @classmethod
+    def of(cls, answers: list[Answer], frames: np.ndarray, audio: np.ndarray) -> Decoded:
+        """Put the clips together again."""
+        rows: list[Row | Failure | None] = []
+        for number, answer in enumerate(answers):
+            if isinstance(answer, tuple):
+                rows.append(Row(Clip(frames=frames[number], audio=audio[number], **answer[0]), answer[1]))
+            else:
+                rows.append(answer)
+        return cls(rows, frames, audio)
+
+
+def anchors_of(seed: int, anchor: Anchor, views: int, duration: float) -> np.ndarray:
+    """Float64 [V]: the anchors of a sample, seconds on its clock."""
+    if anchor == "random":
+        drawn: np.ndarray = uniform_numpy(np.array([seed]), "anchor", views)[0] * duration
+        return drawn
+    even: np.ndarray = (np.arange(views) + 0.5) / views * duration
+    return even
+
+
+def read_clip(place: Place) -> EncodedClip:
+    """Read a sample's members from its shard.
+
+    Raises:
+        UserError: the shard is gone or was cut.
+        MediaError: the description is no JSON object.
+    """
+    members = read_members(place.shard, place.entry)
+    try:
+        meta = json.loads(members.get("json", b"{}"))
+    except ValueError as error:
+        raise MediaError("bad json", f"the description cannot be read ({error})") from None
+    if not isinstance(meta, dict):
+        raise MediaError("bad json", "the description is no JSON object")
+    return EncodedClip(
+        key=place.entry.key,
+        source=place.source,
+        media=members[place.entry.media],
+        subtitles=members.get("vtt", b""),
+        meta=meta,
+    )
+
+
+def decode_sample(place: Place, seed: int, settings: Settings, decoder: Decoder) -> Row | Failure:
+    """Read and decode one sample; whatever its bytes raise gives a `Failure`, a fault of the program raises."""
+    try:
+        encoded = read_clip(place)
+        duration = decoder.duration(encoded)
+        # Decoding needs not measure it again; the description that `Truth` shows stays as it is.
+        known = replace(encoded, meta={**encoded.meta, "duration": duration})
+        anchors = anchors_of(seed, settings.anchor, settings.window.views, duration)
+        return Row(decoder.decode(known, settings.window, anchors), encoded.meta)
+    except PROGRAM_FAULTS:
+        raise
+    except Exception as error:  # anything that unknown bytes may bring about: counted by cause, held to a budget
+        cause = getattr(error, "cause", None) or type(error).__name__
+        return Failure(place.entry.key, str(cause), f"{place.shard}: {place.entry.key}: {error}")
+
+
+def decode_job(
+    job: Job,
+    settings: Settings,
+    decoder: Decoder,
+    frames: np.ndarray,
+    audio: np.ndarray,
+    begin: Callable[[], None] = lambda: None,
+) -> list[Answer]:
+    """Decode a batch into `frames` and `audio`, whose rows stay as they are where a sample fails.
+
+    `begin` is called before each sample.
+    """
+    answers: list[Answer] = []
+    for number, (place, seed) in enumerate(zip(job.places, job.seeds, strict=True)):
+        if place is None:
+            answers.append(None)
+            continue
+        begin()
+        row = decode_sample(place, seed, settings, decoder)
+        if isinstance(row, Failure):
+            answers.append(row)
+        else:
+            frames[number], audio[number] = row.clip.frames, row.clip.audio
+            beside = {f.name: getattr(row.clip, f.name) for f in fields(row.clip) if f.name not in ("frames", "audio")}
+            answers.append((beside, row.meta))
+    return answers
+
+
+def _listen(connection: Connection, jobs: queue.SimpleQueue[tuple[Job, int]]) -> None:
+    """Take jobs from the parent; its end is this process's end, also in the middle of a sample."""
+    while True:
+        try:
+            jobs.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+def main(socket_descriptor: int, ring_descriptor: int) -> None:
+    """Entry point of the process: decode jobs until the parent closes the socket."""
+    # Ctrl-C and a scheduler's signals go to all processes of a run: they are the parent's to handle.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    connection = Connection(socket_descriptor)
+    settings: Settings = connection.recv()
+    decoder = DECODERS[settings.decoder]()
+    ring = Ring(ring_descriptor, settings.layout)
+    os.close(ring_descriptor)
+    jobs: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+
+    def begin() -> None:
+        ring.heartbeat[0] += 1
+
+    try:
+        connection.send("ready")
+        while True:
+            job, slot = jobs.get()
+            try:
+                answer: list[Answer] | str = decode_job(job, settings, decoder, *ring.slot(slot), begin)
+            except Exception:  # a fault of the program: the parent raises it with this traceback
+                answer = traceback.format_exc()
+            connection.send((job.number, answer))
+    except OSError:  # the parent is gone
+        os._exit(0)
