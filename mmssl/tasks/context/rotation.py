@@ -1,0 +1,85 @@
+"""Rotation prediction, RotNet (Gidaris, Singh, Komodakis, ICLR 2018, arXiv 1803.07728).
+
+One frame of each clip is shown in all four quarter turns, and a linear layer on the picture encoder says which turn
+it is. To know what is upright one must know what the thing is.
+
+Shortcuts that are closed: the turns are transposes and flips, so no class alone is resampled; crop and mirror come
+before the turn, so all four copies show the same pixels; the crop is square and its corner is drawn, so neither the
+shape, a border nor the codec's grid of blocks tells the turn; all four copies are in one batch.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mmssl.clip import Batch, Span, Window
+from mmssl.distributed import global_mean
+from mmssl.nn.encoders import Encoders
+from mmssl.ops.crops import crop_at, mirror
+from mmssl.ops.rotation import all_turns
+from mmssl.randomness import Draws
+from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+
+
+class RotationExample(NamedTuple):
+    """Pictures in four turns."""
+
+    pictures: torch.Tensor  # float32 [4 B, 3, S, S] in [0, 1]; the four turns of a clip lie together
+    label: torch.Tensor  # int64 [4 B], quarter turns counter-clockwise
+    weight: torch.Tensor  # float32 [4 B], 0 where the clip has no picture
+
+
+class Rotation(PretextTask[Batch, RotationExample]):
+    """Which of four quarter turns a picture was given.
+
+    Args:
+        picture: the frames that the one frame is drawn from.
+        size: (height, width) of the decoded frames.
+        crop: share of the shorter side that is kept, the same for all clips.
+    """
+
+    uses: ClassVar = {"image": "image"}
+    needs: ClassVar = ("picture",)
+    score: ClassVar = Score("accuracy", floor=0.25, ceiling=1.0)
+    ablated_input: ClassVar = "picture"
+
+    def __init__(self, picture: Span = Span(3.0, 8.0), size: tuple[int, int] = (96, 96), crop: float = 0.875) -> None:
+        super().__init__()
+        if not 0 < crop <= 1:
+            raise ValueError(f"rotation: crop must be a share in (0, 1], got {crop}")
+        self.picture = picture
+        self.window = Window(picture=picture, size=size)
+        self.crop = crop
+
+    def setup(self, encoders: Encoders) -> None:
+        """One linear layer on the pooled features, as in the paper."""
+        self.head = nn.Linear(encoders["image"].width, 4)
+
+    def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> RotationExample:
+        """Draw a frame, crop and mirror it, and turn it four times."""
+        frame = draws.integers("frame", self.picture.count, (1,))
+        pictures = batch.frames_at(batch.times(self.picture).gather(1, frame))[:, 0]
+        height, width = pictures.shape[-2:]
+        side = max(1, int(self.crop * min(height, width)))
+        top = draws.integers("top", height - side + 1)
+        left = draws.integers("left", width - side + 1)
+        pictures = mirror(crop_at(pictures, top, left, side), draws.bernoulli("mirror", 0.5))
+        return RotationExample(
+            pictures=all_turns(pictures).flatten(0, 1).float() / 255,
+            label=torch.arange(4, device=batch.device).repeat(len(batch)),
+            weight=valid_rows(self, batch).repeat_interleave(4),
+        )
+
+    def forward(self, example: RotationExample, encoders: Encoders, moment: Moment) -> Outcome:
+        """Cross-entropy over the four turns, averaged over the valid clips of all ranks."""
+        logits = self.head(encoders.encode("image", example.pictures).pooled).float()
+        loss = functional.cross_entropy(logits, example.label, reduction="none")
+        right = logits.argmax(dim=1) == example.label
+        return Outcome(
+            losses={"cross_entropy": global_mean(loss, example.weight)},
+            metrics={"accuracy": rate(right, example.weight)},
+        )

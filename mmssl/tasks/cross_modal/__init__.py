@@ -1,0 +1,1 @@
+"""Tasks that learn from the agreement of picture, sound and text."""

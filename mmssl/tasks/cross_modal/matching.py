@@ -1,0 +1,47 @@
+"""What the cross-modal tasks share: which gathered rows are this rank's, and how well partners are told from others."""
+
+from __future__ import annotations
+
+import torch
+
+from mmssl import distributed
+from mmssl.ops.partners import ring_partner, win_rate
+from mmssl.tasks.base import rate
+
+
+def own_rows(count: int) -> slice:
+    """This rank's rows of a gathered tensor, where every rank holds `count`."""
+    return slice(distributed.rank() * count, (distributed.rank() + 1) * count)
+
+
+def without_the_lonely(weight: torch.Tensor, partner: torch.Tensor) -> torch.Tensor:
+    """Weights [N] with 0 for rows that are their own partner: a batch with one valid row has nothing to compare."""
+    alone = partner == torch.arange(len(partner), device=partner.device)
+    return torch.where(alone, torch.zeros_like(weight), weight)
+
+
+@torch.no_grad()
+def matching_metrics(
+    scores: torch.Tensor, weight: torch.Tensor, drawn: torch.Tensor, rows: slice
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Metrics of this rank's rows of a matrix of scores.
+
+    Args:
+        scores: [N, N] over the gathered batch, larger where i and j belong together more.
+        weight: [N], 0 for rows that take no part.
+        drawn: float [N], draws that choose the other row of the two-way accuracy.
+        rows: this rank's rows.
+
+    Returns:
+        accuracy: share of rows that score higher with their own partner than with one other row's (ties count half,
+            so a constant model is at 0.5); r_at_1: share whose own partner scores highest of all valid rows.
+    """
+    other = ring_partner(drawn, weight > 0)
+    index = torch.arange(len(scores), device=scores.device)
+    wins = win_rate(scores[index, index], scores[index, other])
+    own = scores.diagonal()
+    # Rank 1 needs every other score below: a tie is no find, and a constant model finds nothing.
+    rivals = scores.masked_fill((weight <= 0)[None], -torch.inf).masked_fill(index[:, None] == index, -torch.inf)
+    first = own > rivals.amax(dim=1)
+    paired = without_the_lonely(weight, other)[rows]
+    return {"accuracy": rate(wins[rows], paired), "r_at_1": rate(first[rows], paired)}

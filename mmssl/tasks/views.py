@@ -1,0 +1,153 @@
+"""Views of a batch that several tasks share: made once a batch, so that the encoders run once on them.
+
+Tasks that ask for the same view get the same tensor object. Augmentations of shared views are drawn from
+`Draws.shared`, one decision a clip for all its frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mmssl.clip import Batch, Span
+from mmssl.ops.augment import colour_jitter, crop_resize, greyscale, shift_flip
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a view may be from what was recorded.
+
+    Args:
+        flip: probability of a mirror, left and right exchanged.
+        shift: largest shift in fractions of the side, whole pixels, without interpolation.
+        zoom: largest zoom in; 0 keeps the scale, 0.5 shows as little as 1 / 1.5 of the side.
+        gain: spread of the gain of a colour channel about 1.
+        offset: spread of the offset of a colour channel, in full scales.
+        grey: probability that the colour is taken out.
+        volume: spread of the sound's volume in decibels.
+    """
+
+    flip: float = 0.5
+    shift: float = 0.08
+    zoom: float = 0.0
+    gain: float = 0.1
+    offset: float = 0.03
+    grey: float = 0.0
+    volume: float = 6.0
+
+
+#: What tasks with ``augment: true`` use. Gain and offset are narrow and grey is left out because wider ones hide the
+#: hues that lead an encoder to the textures; zoom costs as much as a small encoder's first layers.
+SHARED = Augmentation()
+
+
+def augment_frames(batch: Batch, frames: torch.Tensor, by: Augmentation = SHARED) -> torch.Tensor:
+    """Float32 [B, T, 3, H, W] in [0, 1]: frames uint8 under the shared augmentation of their clip."""
+    draws = batch.draws("").shared()
+    height, width = frames.shape[-2:]
+    flip = draws.bernoulli("flip", by.flip)
+    reach = draws.uniform("shift", (2,), -by.shift, by.shift)
+    down, right = (reach[:, 0] * height).round().long(), (reach[:, 1] * width).round().long()
+    moved = shift_flip(frames, down, right, flip)
+    gain = draws.uniform("gain", (3,), 1.0 - by.gain, 1.0 + by.gain)
+    made = colour_jitter(moved, gain, draws.uniform("offset", (3,), -by.offset, by.offset))
+    if by.zoom > 0:
+        side = 1.0 / draws.uniform("zoom", (1,), 1.0, 1.0 + by.zoom)
+        corner = draws.uniform("zoom_corner", (2,)) * (1.0 - side)
+        made = crop_resize(made, torch.cat([corner, side, side], dim=1), torch.zeros_like(flip))
+    return greyscale(made, draws.bernoulli("grey", by.grey)) if by.grey > 0 else made
+
+
+def plain_frames(frames: torch.Tensor) -> torch.Tensor:
+    """Float32 in [0, 1] of uint8 frames."""
+    return frames.float() / 255.0
+
+
+def picture_clip(batch: Batch, times: torch.Tensor, augment: bool) -> torch.Tensor:
+    """Float32 [B, 3, T, H, W] in [0, 1]: the frames at `times`, float64 [B, T], times that the window asked for.
+
+    The view is made once for the same `times` object: tasks share it when they share where the times come from
+    (`span_times`, `sub_clip_times`).
+    """
+
+    def make() -> tuple[torch.Tensor, torch.Tensor]:
+        frames = batch.frames_at(times)
+        made = (augment_frames(batch, frames) if augment else plain_frames(frames)).transpose(1, 2)
+        return times, made  # the times stay beside it, so that their id cannot pass to another tensor
+
+    return batch.once(("picture_clip", id(times), augment), make)[1]
+
+
+def frame(batch: Batch, times: torch.Tensor, augment: bool) -> torch.Tensor:
+    """Float32 [B, 3, H, W] in [0, 1]: the one frame at `times`, float64 [B, 1]; shared like `picture_clip`."""
+    return batch.once(("frame", id(times), augment), lambda: picture_clip(batch, times, augment)[:, :, 0])
+
+
+def span_times(batch: Batch, span: Span) -> torch.Tensor:
+    """Float64 [B, count]: the times of a whole span, one object for all tasks."""
+    return batch.once(("span_times", span), lambda: batch.times(span))
+
+
+def sub_clip_starts(batch: Batch, span: Span, seconds: float, gap: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Starts (a, b), float64 [B] each, of two sub-clips of a picture span that lie at least `gap` apart.
+
+    Both have the same distribution (which comes first is drawn), lie on the span's own frame times, and are the same
+    for all tasks that ask with the same arguments.
+
+    Raises:
+        ValueError: the span is too short for two such sub-clips.
+    """
+
+    def make() -> tuple[torch.Tensor, torch.Tensor]:
+        draws = batch.draws("").shared()
+        steps = span.count - round(seconds * span.rate)
+        apart = round((seconds + gap) * span.rate)
+        slack = steps - apart
+        if slack < 0:
+            raise ValueError(f"a span of {span.seconds} s holds no two clips of {seconds} s with {gap} s between them")
+        low, high = draws.uniform("sub_clip", (2,)).sort(dim=1).values.unbind(1)
+        first = (low * (slack + 1)).long().clamp(max=slack)
+        extra = ((high - low) * (slack - first + 1)).long()
+        extra = torch.minimum(extra, slack - first)
+        second = first + apart + extra
+        swap = draws.bernoulli("sub_clip_swap", 0.5)
+        start = batch.times(span)[:, 0]
+        a, b = torch.where(swap, second, first), torch.where(swap, first, second)
+        return start + a.double() / span.rate, start + b.double() / span.rate
+
+    return batch.once(("sub_clip_starts", span, seconds, gap), make)
+
+
+def sub_clip_times(batch: Batch, span: Span, seconds: float, gap: float) -> torch.Tensor:
+    """Float64 [B, T]: frame times of the first of the two sub-clips of `sub_clip_starts`, one object for all tasks."""
+
+    def make() -> torch.Tensor:
+        a, _ = sub_clip_starts(batch, span, seconds, gap)
+        return a[:, None] + torch.arange(round(seconds * span.rate), dtype=torch.float64, device=a.device) / span.rate
+
+    return batch.once(("sub_clip_times", span, seconds, gap), make)
+
+
+def sound(batch: Batch, start: torch.Tensor, seconds: float, augment: bool, by: Augmentation = SHARED) -> torch.Tensor:
+    """Float32 [B, S]: sound from `start`, float64 [B], on; its volume drawn once a clip when augmented.
+
+    Made once for the same `start` object.
+    """
+
+    def make() -> tuple[torch.Tensor, torch.Tensor]:
+        wave = batch.audio_between(start, seconds)
+        if augment:
+            decibels = batch.draws("").shared().uniform("volume", (), -by.volume, by.volume)
+            wave = wave * torch.pow(10.0, decibels / 20.0).float()[:, None]
+        return start, wave
+
+    return batch.once(("sound", id(start), seconds, augment, by.volume), make)[1]
+
+
+def inside(batch: Batch, start: torch.Tensor, seconds: float, grace: float = 0.1) -> torch.Tensor:
+    """Bool [B]: whether a stretch from `start` on lies inside the clip, up to `grace` seconds.
+
+    A clip shorter than the window ends in a frame that stands still and in silence: no example of anything.
+    """
+    return start + seconds <= batch.duration + grace

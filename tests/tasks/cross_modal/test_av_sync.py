@@ -1,0 +1,161 @@
+"""AVSync: which instants are compared, which negatives count when, and that synchronisation is learned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmssl.clip import Span
+from mmssl.errors import UserError
+from mmssl.tasks.base import Moment
+from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.views import sub_clip_starts
+from tests.batches import World, make_batch
+from tests.tasks.cross_modal.trained import (
+    LATE,
+    START,
+    changed,
+    clock,
+    mean,
+    multitask_of,
+    outcome_of,
+    ramp,
+    train,
+)
+
+SIZE = (32, 32)
+
+
+def test_picture_and_first_sound_are_of_one_instant_and_the_second_is_apart() -> None:
+    world = World(32, AVSync(size=SIZE).window)
+    task = AVSync(size=SIZE, augment=False)
+    for epoch in range(3):
+        batch = clock(ramp(world.batch(range(32), epoch)))
+        example = task.pretext(batch, batch.draws("task"), LATE)
+        assert example.clip.shape == (32, 3, 8, 32, 32)
+        assert example.wave.shape == (64, 16000)
+        shown = example.clip[:, 0, 0, 0, 0].double() * 255 / 50
+        heard = example.wave[:, 0].double() * 10
+        assert float((shown - heard[:32]).abs().max()) < 0.02
+        distance = (heard[32:] - heard[:32]).abs()
+        assert float(distance.min()) >= 1.5 - 1e-3  # a second of clip and half a second between
+        torch.testing.assert_close(heard[32:] - heard[:32], example.offset, atol=1e-3, rtol=0)
+
+
+def test_curriculum_easy_alone_for_its_share_then_mixed() -> None:
+    task = AVSync(size=SIZE)
+    shares = [task.hard_now(Moment(step, 100, 0, step / 100)) for step in (0, 49, 50, 99)]
+    assert shares == [0.0, 0.0, 0.25, 0.25]
+    assert AVSync(easy_share=0.0, hard_share=0.6).hard_now(START) == 0.6
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "margin"])
+def test_hard_negatives_teach_nothing_before_their_time(loss: str) -> None:
+    multitask = multitask_of(AVSync(size=SIZE, loss=loss, hard_share=0.5, margin=4.0))
+    batch = make_batch(range(8))
+    # Other sounds at the second instants: only the hard negatives change.
+    task = multitask.tasks["task"]
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    wave = example.wave.clone()
+    wave[8:] = wave[8:].roll(3, dims=0)
+    assert bool((example.told & example.hard).any())
+    for moment, same in ((START, True), (LATE, False)):
+        found = []
+        for heard in (example.wave, wave):
+            multitask.encoders.forget()
+            found.append(task(example._replace(wave=heard), multitask.encoders, moment).loss.detach())
+        multitask.encoders.forget()
+        assert torch.allclose(found[0], found[1], atol=1e-6) == same
+
+
+def test_margin_loss_takes_hard_negatives_in_their_share() -> None:
+    world = World(64, AVSync(size=SIZE).window)
+    batch = world.batch(range(64))
+    example = AVSync(size=SIZE).pretext(batch, batch.draws("task"), LATE)
+    assert 0.1 < float(example.hard.float().mean()) < 0.4
+    assert float(example.told.float().mean()) > 0.8  # clicks at other instants are heard as a difference
+
+
+def test_second_sounds_that_are_alike_or_silent_are_no_hard_negatives() -> None:
+    task = AVSync(size=SIZE, augment=False)
+    batch = make_batch(range(4))
+    before = task.pretext(batch, batch.draws("task"), LATE)
+    assert before.told.tolist() == [True] * 4
+    audio = batch.audio.clone()
+    since = torch.arange(audio.shape[-1]) / 16000
+    audio[1, 0] = 0.1 * torch.sin(2 * torch.pi * 440 * since)  # a steady hum
+    # Clip 2 falls silent between the two stretches, on the side of the second.
+    middle = float(
+        (sub_clip_starts(batch, task.picture, 1.0, 0.5)[0] + before.offset / 2 + 0.5 - batch.audio_start[:, 0])[2]
+    )
+    audio[2, 0, (since > middle) == bool(before.offset[2] > 0)] = 0.0
+    batch = changed(batch, audio=audio)
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    assert example.weight.tolist() == [1.0] * 4
+    assert example.told.tolist() == [True, False, False, True]
+
+
+def test_what_lies_behind_the_end_of_a_short_clip_takes_no_part() -> None:
+    task = AVSync(size=SIZE, augment=False)
+    world = World(64, task.window, shorter=dict.fromkeys(range(32), 1.6))
+    batch = world.batch(range(64))
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    a, _ = sub_clip_starts(batch, task.picture, 1.0, 0.5)
+    inside = a + 1.0 <= batch.duration + 0.1
+    assert 5 < int(inside[:32].sum()) < 27
+    assert torch.equal(example.weight > 0, inside)
+    assert not bool((example.told & inside)[:32].any())  # where the first is inside, the second is not
+    assert float(example.told[32:].float().mean()) > 0.8
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "margin"])
+def test_loss_and_metrics_do_not_hang_on_the_order_of_the_batch(loss: str) -> None:
+    multitask = multitask_of(AVSync(size=SIZE, loss=loss))
+    world = World(8, multitask.window)
+    one, two = (outcome_of(multitask, world.batch(rows)) for rows in ((0, 1, 2, 3, 4, 5), (3, 5, 0, 4, 2, 1)))
+    torch.testing.assert_close(one.loss, two.loss, atol=1e-5, rtol=1e-5)
+    for name, values in one.metrics.items():
+        for a, b in zip(values, two.metrics[name], strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_score_is_the_mean_of_easy_and_hard() -> None:
+    outcome = outcome_of(multitask_of(AVSync(size=SIZE)), make_batch(range(12)))
+    assert float(outcome.metrics["accuracy_hard"][1]) == 12  # all have a hard negative here
+    assert mean(outcome, "accuracy") == pytest.approx(
+        (mean(outcome, "accuracy_easy") + mean(outcome, "accuracy_hard")) / 2
+    )
+    near, far, both = (outcome.metrics[f"accuracy_hard{kind}"] for kind in ("_near", "_far", ""))
+    assert float(near[0] + far[0]) == pytest.approx(float(both[0]))
+    assert float(near[1] + far[1]) == float(both[1])
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UserError, match="loss must be one of info_nce, margin, got 'triplet'"):
+        AVSync(loss="triplet")
+    with pytest.raises(UserError, match=r"picture of 2\.0 s holds no two clips of 1\.0 s with a gap of 0\.5 s"):
+        AVSync(picture=Span(2.0, 8))
+    with pytest.raises(UserError, match=r"hard_share must be a share in \[0, 1\], got 2"):
+        AVSync(hard_share=2)
+
+
+@pytest.mark.slow
+def test_curriculum_learns_synchronisation_and_easy_negatives_alone_do_not() -> None:
+    scores = {}
+    for name, easy_share in (("curriculum", 0.3), ("easy alone", 1.1)):
+        task = AVSync(size=SIZE, easy_share=min(easy_share, 1.0), augment=False)
+        multitask = train(task, steps=160)
+        world = World(256, task.window, seed=1)
+        with torch.no_grad():
+            outcome = outcome_of(multitask, world.batch(range(256)))
+            scores[name] = (mean(outcome, "accuracy_easy"), mean(outcome, "accuracy_hard"))
+            if name == "curriculum":
+                # The whole sound 200 ms late, as a wrong clock would have it.
+                batch = world.batch(range(256))
+                late = changed(batch, audio=batch.audio.roll(3200, dims=-1))
+                scores["late"] = (0.0, mean(outcome_of(multitask, late), "accuracy_hard"))
+    assert scores["curriculum"][0] > 0.9
+    assert scores["curriculum"][1] > 0.85
+    assert scores["easy alone"][0] > 0.9
+    assert scores["easy alone"][1] < scores["curriculum"][1] - 0.15
+    assert scores["late"][1] < scores["curriculum"][1] - 0.1

@@ -1,0 +1,71 @@
+"""One cross-modal task, set up or trained for a moment on the synthetic world."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from mmssl.clip import Batch
+from mmssl.tasks.base import Moment, MultiTask, Outcome, PretextTask
+from tests.batches import World, small_encoders
+
+START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 9, 0.9)
+
+
+def multitask_of(task: PretextTask[Any, Any], seed: int = 0) -> MultiTask:
+    """The task and narrow encoders, with weights from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MultiTask(small_encoders(seed), {"task": task}).eval()
+
+
+def outcome_of(multitask: MultiTask, batch: Batch, moment: Moment = LATE) -> Outcome:
+    """The task's outcome on a batch."""
+    return multitask(changed(batch), moment)[1]["task"]
+
+
+def changed(batch: Batch, **fields: Any) -> Batch:
+    """The batch with other fields and nothing made from it yet."""
+    return dataclasses.replace(batch, **fields, _made={})
+
+
+def ramp(batch: Batch) -> Batch:
+    """The batch with a sound whose value is its own time in units of 10 s, so that what is heard tells when."""
+    samples = torch.arange(batch.audio.shape[-1], dtype=torch.float64) / batch.audio_rate
+    return changed(batch, audio=((batch.audio_start[:, :, None] + samples) / 10).float())
+
+
+def clock(batch: Batch) -> Batch:
+    """The batch with frames whose grey value is their wanted time, 50 grey levels a second."""
+    level = (batch.wanted_times * 50).round().to(torch.uint8)
+    return changed(batch, frames=level[..., None, None, None].expand_as(batch.frames).contiguous())
+
+
+def mean(outcome: Outcome, metric: str) -> float:
+    """A metric's mean."""
+    total, count = outcome.metrics[metric]
+    return float(total) / max(float(count), 1e-9)
+
+
+def train(
+    task: PretextTask[Any, Any], *, steps: int, clips: int = 256, batch_size: int = 32, distractor: bool = False
+) -> MultiTask:
+    """The task trained on a world of its own window."""
+    world = World(clips, task.window, seed=0, distractor=distractor)
+    multitask = multitask_of(task).train()
+    optimizer = torch.optim.AdamW(multitask.parameters(), lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for step in range(steps):
+            rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
+            loss, _ = multitask(world.batch(rows, epoch=step), Moment(step, steps, step, step / steps))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return multitask.eval()
