@@ -1,0 +1,1 @@
+"""Maps of where a sound comes from, their metrics and overlays."""

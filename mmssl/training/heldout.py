@@ -1,0 +1,130 @@
+"""How well each task does on clips that are not trained on, beside its floor, and with its information taken away.
+
+The *ablated* score is that of the same trained task when the input that carries its answer is zeroed: it must lie
+at the floor, else the task is solved by something else (a shortcut).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TypedDict
+
+import torch
+from torch import nn
+
+from mmssl.nn.encoders import Encoders
+from mmssl.tasks.base import Moment, MultiTask
+from mmssl.training.feed import Feed
+from mmssl.training.meter import Meter
+from mmssl.training.precision import Precision
+
+
+class HeldOut(TypedDict):
+    """Scores of one task. None where no clip was valid (or where no ablated score was asked for).
+
+    `count` is the number of rows (clips, frames or sentences, as the task counts) behind `score`.
+    """
+
+    score_name: str
+    score: float | None
+    floor: float | None
+    ceiling: float
+    ablated: float | None
+    count: int
+
+
+#: input -> modalities of the encoders that see it
+SEEN_BY = {"picture": ("image", "video", "flow"), "sound": ("audio",), "text": ("text",)}
+
+
+@contextlib.contextmanager
+def blinded(encoders: Encoders, what: str) -> Iterator[None]:
+    """Inside, the encoders of one input are given zeros in its place: grey or black pictures, silence, padding.
+
+    The input is taken away where the encoders meet it, not in the batch: what a task makes of the batch before (which
+    clips are loud enough to take part, what a decoder has to restore) stays as it is. Masks stay too.
+
+    Args:
+        encoders: the bundle.
+        what: "picture", "sound" or "text".
+    """
+
+    def blank(_: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (torch.zeros_like(given[0]), *given[1:])
+
+    if what not in SEEN_BY:
+        raise ValueError(f"an input is {', '.join(SEEN_BY)}, got {what!r}")
+    chosen = [encoders[name] for name in encoders.names() if encoders[name].modality in SEEN_BY[what]]
+    hooks = [encoder.register_forward_pre_hook(blank) for encoder in chosen]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextlib.contextmanager
+def judging(multitask: MultiTask) -> Iterator[None]:
+    """Eval mode inside, training mode as before outside."""
+    training = multitask.training
+    multitask.eval()
+    try:
+        yield
+    finally:
+        multitask.train(training)
+
+
+def heldout_scores(
+    multitask: MultiTask,
+    stream_factory: Callable[[], Feed],
+    batches: int,
+    moment: Moment,
+    *,
+    ablated: bool = True,
+    precision: Precision | None = None,
+) -> dict[str, HeldOut]:
+    """Score every task on the first `batches` batches of a held-out stream; all ranks must call it.
+
+    Args:
+        multitask: the trained tasks, not wrapped.
+        stream_factory: makes a stream over held-out clips (one pass, unshuffled).
+        batches: global batches at most.
+        moment: where training stands (curricula depend on it).
+        ablated: whether to score with the zeroed input too (a second forward).
+        precision: number format of the forward; float32 if left out.
+    """
+    device = next(multitask.parameters()).device
+    precision = precision or Precision("fp32", device)
+    inputs = {task.ablated_input for task in multitask.tasks.values()} if ablated else set()
+    meter = Meter()
+    stream = stream_factory()
+    with judging(multitask), torch.inference_mode(), contextlib.closing(stream):
+        for number, (batch, _) in enumerate(stream):
+            if number == batches:
+                break
+            with precision.autocast():
+                _, outcomes = multitask(batch, moment)
+            for name, outcome in outcomes.items():
+                for metric in {multitask.tasks[name].score.metric, "floor"} & outcome.metrics.keys():
+                    meter.add(f"{name}/{metric}", *outcome.metrics[metric])
+            for what in sorted(inputs):
+                blind = [name for name, task in multitask.tasks.items() if task.ablated_input == what]
+                with precision.autocast(), blinded(multitask.encoders, what):
+                    _, outcomes = multitask(batch, moment, blind)
+                for name, outcome in outcomes.items():
+                    meter.add(f"{name}/ablated", *outcome.metrics[multitask.tasks[name].score.metric])
+    taken = meter.take(device)
+    found: dict[str, HeldOut] = {}
+    for name, task in multitask.tasks.items():
+        mean, count = taken.get(f"{name}/{task.score.metric}", (None, 0.0))
+        floor = taken.get(f"{name}/floor", (None, 0.0))[0] if task.score.floor is None else task.score.floor
+        found[name] = HeldOut(
+            score_name=task.score.metric,
+            score=mean,
+            floor=floor,
+            ceiling=task.score.ceiling,
+            ablated=taken.get(f"{name}/ablated", (None, 0.0))[0],
+            count=round(count),
+        )
+    return found

@@ -1,0 +1,166 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from mmssl.clip import Span
+from mmssl.errors import UserError
+from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.action import arrange, evaluate_action, probe
+from mmssl.evaluation.features import FeatureTable, extract, extract_all, join
+from mmssl.nn.encoders import Encoders
+from pipelines.evaluate import action
+from tests.evaluation.oracle import planted_run, planted_shards
+
+QUICK = {"picture": Span(0.4, 5), "size": 48, "workers": 0, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    return planted_run(folder / "run"), planted_shards(folder / "shards", 24)
+
+
+def table(n=60, width=8, planted=True, seed=0, metas=None):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    features = rng.normal(size=(n, 2, width)) * 0.3 + (5 * np.eye(3, width)[labels][:, None] if planted else 0)
+    metas = metas or tuple({"split": "test" if i % 5 == 0 else "train", "source": f"s{i // 2}"} for i in range(n))
+    keys = tuple(f"k{i}" for i in range(n))
+    return FeatureTable(keys, features.astype(np.float32), tuple("abc"[i] for i in labels), metas, {"left_out": {}})
+
+
+def test_a_planted_action_is_found_by_the_pretrained_encoder_and_not_by_random_init(world):
+    run, shards = world
+    scores = evaluate_action(run, shards, seeds=2, **QUICK)
+    results = scores.as_dict()
+    assert results["linear"]["pretrained"]["mean"] == 1.0
+    assert results["knn"]["pretrained"]["mean"] == 1.0
+    assert results["linear"]["random_init"]["mean"] == 0.5
+    assert results["chance"] == 0.5
+    assert results["linear"]["difference"]["verdict"] == "above"
+    assert "file_facts" not in results["linear"], "all files have one size, length and rate"
+    assert results["test_clips"] == 8
+    assert np.trace(results["confusion"]) == 2 * 8
+    assert EVALUATIONS["action"] is evaluate_action
+
+
+def test_the_program_writes_results_and_leaves_one_group_out(world, tmp_path, capsys):
+    run, shards = world
+    results = action(
+        run, shards, group=r"_take(\d)", out=tmp_path / "out", seconds=0.4, rate=5, size=48, seeds=2, workers=0
+    )
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored == json.loads(json.dumps(results))
+    assert stored["folds"] == 4
+    assert stored["test_clips"] == 24
+    assert len(stored["linear"]["pretrained"]["seeds"]) == 2
+    assert stored["protocol"] == {"linear": "action-linear-v1", "knn": "action-knn-v1"}
+    assert stored["decoder"] == "pyav"
+    shown = capsys.readouterr().out
+    assert "pretrained minus random init" in shown
+    assert "24 clips, 2 classes, 24 tested in 4 fold(s)" in " ".join(shown.split())
+
+
+def test_all_bundles_share_one_decode_and_workers_change_nothing(world):
+    run, shards = world
+    bundles = [Encoders.from_pretrained(run), Encoders.from_pretrained(run, random_init=True)]
+    both = extract_all(bundles, shards, views=3, **QUICK)
+    alone = extract(bundles[0], shards, views=3, **(QUICK | {"workers": 2, "batch_size": 7}))
+    assert both[0].about["decoder_calls"] == alone.about["decoder_calls"] == 24
+    np.testing.assert_array_equal(both[0].features, alone.features)
+    assert both[0].features.shape == (24, 3, 6)
+    assert (both[1].features == 0).all()
+    assert both[0].labels[:2] == ("red left", "blue left")
+
+
+@pytest.mark.parametrize(("encoder", "width"), [("image", 6), ("audio", 2)])
+def test_features_of_other_modalities(world, encoder, width):
+    run, shards = world
+    found = extract(Encoders.from_pretrained(run), shards, encoder=encoder, **QUICK)
+    assert found.features.shape == (24, 1, width)
+    if encoder == "audio":  # clips 0 and 1 sound low, 2 and 3 high
+        assert (found.features[:2, 0, 0] > found.features[:2, 0, 1]).all()
+        assert (found.features[2:4, 0, 0] < found.features[2:4, 0, 1]).all()
+
+
+def test_a_table_is_stored_and_read_again(tmp_path):
+    one = table()
+    one.save(tmp_path / "features.npz")
+    again = FeatureTable.load(tmp_path / "features.npz")
+    np.testing.assert_array_equal(one.features, again.features)
+    assert (again.keys, again.labels, again.metas) == (one.keys, one.labels, one.metas)
+    assert [p.name for p in tmp_path.iterdir()] == ["features.npz"]
+    (tmp_path / "other.npz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"other.npz' cannot be read"):
+        FeatureTable.load(tmp_path / "other.npz")
+
+
+def test_equal_features_are_never_above_and_noise_is_at_chance():
+    clips = arrange(table(), [60])
+    same = probe(table(), [table(), table()], clips)
+    assert same.differences["linear"].mean == 0.0
+    assert same.verdicts["linear"] == "not behind"
+    noise = table(300, planted=False)
+    scores = probe(noise, [table(300, planted=False, seed=1)], arrange(noise, [300]))
+    assert abs(scores.as_dict()["linear"]["pretrained"]["mean"] - 1 / 3) < 0.2
+
+
+def test_test_clips_never_reach_a_fit(monkeypatch):
+    """Changing the features of test clips changes no probe: standardisation, strength and weights know train alone."""
+    from mmssl.evaluation import action as module
+
+    fitted = []
+    real = module.fit_chosen
+    monkeypatch.setattr(module, "fit_chosen", lambda *a, **k: fitted.append(real(*a, **k)) or fitted[-1])
+    one = table()
+    clips = arrange(one, [60])
+    probe(one, [one], clips)
+    other = FeatureTable(one.keys, one.features.copy(), one.labels, one.metas, one.about)
+    other.features[clips.folds[0].test] += 100.0
+    probe(other, [other], clips)
+    half = len(fitted) // 2
+    for a, b in zip(fitted[:half], fitted[half:], strict=True):
+        np.testing.assert_array_equal(a.weight, b.weight)
+
+
+def test_what_files_alone_tell_stands_beside():
+    metas = tuple(
+        {
+            "split": "test" if i % 5 == 0 else "train",
+            "source": f"s{i}",
+            "original": {"width": 100 + 100 * (i % 3), "height": 100, "seconds": 2.0, "frame_rate": 25.0},
+        }
+        for i in range(60)
+    )
+    blind = table(planted=False, metas=metas)
+    found = probe(blind, [blind], arrange(blind, [60])).as_dict()["linear"]
+    assert found["file_facts"]["mean"] == 1.0
+    assert found["pretrained"]["mean"] < 0.9
+
+
+def test_faults_name_the_way_out(world, tmp_path):
+    run, shards = world
+    with pytest.raises(UserError, match=r"give either --shards .* or both --train and --test"):
+        evaluate_action(run, shards, train=shards)
+    with pytest.raises(UserError, match="group splits one set of clips"):
+        evaluate_action(run, train=shards, test=shards, group="x")
+    with pytest.raises(UserError, match="24 clips are in train and in test, the first is 'clip000'"):
+        evaluate_action(run, train=shards, test=shards, seeds=1, **QUICK)
+    with pytest.raises(UserError, match=re.escape("no encoder 'vidoe' in this bundle")):
+        evaluate_action(run, shards, encoder="vidoe", seeds=1, **QUICK)
+    with pytest.raises(UserError, match="seeds is 0"):
+        evaluate_action(run, shards, seeds=0)
+    unlabelled = planted_shards(tmp_path / "unlabelled", 2, label=None)
+    with pytest.raises(UserError, match="2 of 2 clips have no label"):
+        evaluate_action(run, unlabelled, seeds=1, **QUICK)
+    with pytest.raises(UserError, match=r"seconds=0 and rate=8"):
+        action(run, shards, seconds=0, rate=8)
+
+
+def test_joined_tables_keep_what_was_left_out():
+    one, two = table(6), table(6, seed=1)
+    two = FeatureTable(two.keys, two.features, two.labels, two.metas, {"left_out": {"x": "has no sound"}})
+    assert join([one, two]).about["left_out"] == {"x": "has no sound"}
+    assert len(join([one, two])) == 12
