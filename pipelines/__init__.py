@@ -1,0 +1,1 @@
+"""The programs behind the command line; library code never imports them."""

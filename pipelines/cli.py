@@ -1,0 +1,81 @@
+"""The command `mmssl`: finds the program of a verb, parses its arguments, turns user errors into one clear message.
+
+Exit codes: 0 done, 1 a check found something wrong, 2 the user gave something that cannot be used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mmssl import __version__
+from mmssl.errors import UserError, nearest
+
+#: words of the verb -> (module, function, what it does)
+VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
+    ("soundstage",): ("pipelines.soundstage", "run", "render the embedded corpus"),
+    ("shards", "build"): ("pipelines.build_shards", "build", "videos and subtitles -> shards"),
+    ("shards", "info"): ("pipelines.build_shards", "info", "what lies in shards"),
+    ("shards", "check"): ("pipelines.build_shards", "check", "whether shards are whole"),
+    ("shards", "tokenizer"): ("pipelines.train_tokenizer", "run", "train a tokenizer on the shards' sentences"),
+    ("pretrain",): ("pipelines.pretrain", "main", "train encoders with pretext tasks"),
+    ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
+    ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
+    ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),
+    ("demo",): ("pipelines.demo", "run", "the whole way on the embedded corpus, with a report"),
+}
+
+
+def usage() -> str:
+    """The list of verbs."""
+    width = max(len(" ".join(words)) for words in VERBS)
+    lines = [f"  mmssl {' '.join(words):{width}}  {text}" for words, (_, _, text) in VERBS.items()]
+    return "\n".join([f"mmssl {__version__}: self-supervised learning from video, sound and subtitles", "", *lines, ""])
+
+
+def _find(arguments: Sequence[str]) -> tuple[str, ...]:
+    for words in sorted(VERBS, key=len, reverse=True):
+        if tuple(arguments[: len(words)]) == words:
+            return words
+    given = " ".join(arguments[:2]) if any(arguments[0] == w[0] and len(w) > 1 for w in VERBS) else arguments[0]
+    known = [" ".join(words) for words in VERBS]
+    raise UserError(f"no command 'mmssl {given}'{nearest(given, known)}; `mmssl --help` lists them")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run one command."""
+    words = _find(arguments)
+    module_name, function_name, _ = VERBS[words]
+    rest = list(arguments[len(words) :])
+    prog = "mmssl " + " ".join(words)
+    function = getattr(importlib.import_module(module_name), function_name)
+    if function_name == "main":  # programs with a settings file read their arguments themselves
+        function(rest, prog)
+        return
+    from pipelines.config import call
+
+    call(function, rest, prog)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        raise SystemExit(0 if arguments else 2)
+    if arguments[0] in ("-V", "--version"):
+        print(f"mmssl {__version__}")
+        return
+    try:
+        run(arguments)
+    except UserError as error:
+        print(f"mmssl: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as error:
+        print("mmssl: stopped", file=sys.stderr)
+        raise SystemExit(130) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`mmssl evaluate action`: how well frozen features tell actions apart, beside random init and chance."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mmssl.clip import Span
+from mmssl.errors import UserError
+from mmssl.evaluation import EVALUATIONS
+from mmssl.nn.encoders import encoders_folder
+from mmssl.training.environment import versions
+from mmssl.training.files import write_whole
+
+
+def action(
+    encoders: Path,
+    shards: str | None = None,
+    train: str | None = None,
+    test: str | None = None,
+    group: str | None = None,
+    out: Path | None = None,
+    encoder: str = "video",
+    seconds: float = 2.0,
+    rate: float = 8.0,
+    size: int = 96,
+    views: int = 1,
+    seeds: int = 5,
+    workers: int = 2,
+    batch_size: int = 64,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Linear probe and nearest neighbours on frozen features of labelled clips; writes results.json.
+
+    Args:
+        encoders: run folder of `mmssl pretrain`, or its encoders folder.
+        shards: one set of clips, split by their field split (train, test), or by --group.
+        train: shards of the train clips, with --test.
+        test: shards of the test clips, with --train.
+        group: regular expression on a clip's source or key; one group at a time is left out and tested.
+        out: folder for results.json; beside the encoders unless given.
+        encoder: which encoder of the bundle.
+        seconds: length of a view.
+        rate: frames a second.
+        size: height and width of the frames.
+        views: views a clip, evenly spread; 1 is the clip's middle.
+        seeds: random initialisations, train parts and heads that the score is averaged over.
+        workers: decode processes.
+        batch_size: clips at a time.
+        device: cpu or cuda; the fastest there is unless given.
+    """
+    begin = time.perf_counter()
+    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "action"
+    console = Console()
+    with _progress(console) as progress:
+        bar = progress.add_task("features", total=None)
+        scores = EVALUATIONS["action"](
+            encoders,
+            shards,
+            train,
+            test,
+            group=group,
+            encoder=encoder,
+            picture=_span(seconds, rate),
+            size=size,
+            views=views,
+            seeds=seeds,
+            batch_size=batch_size,
+            workers=workers,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    results = scores.as_dict() | {
+        "shards": shards,
+        "train": train,
+        "test": test,
+        "encoders": str(encoders),
+        "seconds_used": round(time.perf_counter() - begin, 2),
+        "versions": versions(),
+    }
+    path = write_results(folder, results)
+    _print(console, scores.about, scores.rows(), scores.sentences())
+    console.print(f"{path}", soft_wrap=True)
+    return results
+
+
+def write_results(folder: Path, results: dict[str, Any]) -> Path:
+    """Write results.json whole into a folder that is made if it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder '{folder}' cannot be made ({error.strerror}); give another --out") from error
+    path = folder / "results.json"
+    write_whole(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def _span(seconds: float, rate: float) -> Span:
+    try:
+        return Span(seconds, rate)
+    except ValueError as error:
+        raise UserError(f"seconds={seconds} and rate={rate}: {error}") from error
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("clips"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _print(
+    console: Console, about: Any, rows: Sequence[tuple[str, str, str, str, str]], sentences: Sequence[str]
+) -> None:
+    protocols = " and ".join(about["protocol"].values())
+    table = Table(title=f"Actions by the frozen encoder '{about['encoder']}': {protocols}")
+    table.add_column("accuracy in %", no_wrap=True)
+    for name in ("video", "std of seeds", "clip", "mean of classes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
+        f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
+        f"{about['seeds']} seeds",
+        markup=False,
+        highlight=False,
+    )
+    for sentence in sentences:
+        console.print(sentence, markup=False, highlight=False)
+    if about["left_out"]:
+        key, cause = next(iter(about["left_out"].items()))
+        console.print(f"{len(about['left_out'])} clips left out, for instance '{key}': {cause}", markup=False)

@@ -1,0 +1,154 @@
+"""`mmssl localize`: maps of where a sound comes from, drawn over the picture, and scored where boxes are known."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mmssl.data.shards.index import expand_shards, read_index
+from mmssl.errors import UserError
+from mmssl.localization.draw import Drawn, any_boxes, clip_of_file, clips_of, draw_all
+from mmssl.localization.evaluate import ROWS, evaluate_localization
+from mmssl.localization.maps import check_head
+from mmssl.nn.encoders import Encoders
+from mmssl.training.environment import versions
+from pipelines.evaluate import write_results
+
+
+def run(
+    encoders: Path,
+    out: Path,
+    shards: str | None = None,
+    video: Path | None = None,
+    head: str = "av_localization",
+    rate: float = 4.0,
+    size: int = 96,
+    limit: int | None = None,
+    frames: int = 1,
+    workers: int = 2,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Draw sound maps as PNG and mp4 (with sound) for shards or a video file; scores where the shards have boxes.
+
+    Args:
+        encoders: run folder of `mmssl pretrain`, or its encoders folder.
+        out: folder for {key}.png, {key}.mp4 and results.json.
+        shards: shards whose clips are drawn.
+        video: a video file instead of shards.
+        head: name of the task whose exported head gives the maps.
+        rate: maps a second.
+        size: height and width of what the model sees.
+        limit: draw so many clips at most; the scores are over all.
+        frames: frames judged a clip; 1 is the middle.
+        workers: decode processes of the scoring.
+        batch_size: clips at a time.
+        seed: of the random maps and of whose sound is the wrong one.
+        device: cpu or cuda; the fastest there is unless given.
+    """
+    begin = time.perf_counter()
+    if (shards is None) == (video is None):
+        raise UserError("give either --shards or --video")
+    if rate <= 0 or size < 16 or frames < 1:
+        raise UserError(f"rate={rate}, size={size}, frames={frames}: rate > 0, size >= 16 and frames >= 1 are needed")
+    bundle, matcher = Encoders.from_pretrained(encoders), Encoders.load_head(encoders, head)
+    check_head(bundle, matcher)
+    on = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if shards is not None:
+        clips, total = clips_of(shards), sum(len(read_index(path)) for path in expand_shards(shards))
+        scored = any_boxes(shards)
+    else:
+        assert video is not None
+        clips, total, scored = iter([clip_of_file(video)]), 1, False
+    _make(out)
+    console = Console()
+    drawn: list[Drawn] = []
+    failed: list[tuple[str, str]] = []
+    results: dict[str, Any] = {}
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    ) as progress:
+        bar = progress.add_task("drawn", total=total if limit is None else min(limit, total))
+        for one in draw_all(bundle, matcher, clips, out, limit=limit, rate=rate, size=size, device=on):
+            if isinstance(one, Drawn):
+                drawn.append(one)
+            else:
+                failed.append(one)
+            progress.advance(bar)
+        if scored and shards is not None:
+            bar = progress.add_task("scored", total=None)
+            results = evaluate_localization(
+                bundle,
+                matcher,
+                shards,
+                size=size,
+                frames=frames,
+                batch_size=batch_size,
+                workers=workers,
+                device=on,
+                seed=seed,
+                progress=lambda done, whole: progress.update(bar, completed=done, total=whole),
+            ).as_dict()
+    if not drawn:
+        causes = "; ".join(f"'{key}': {cause}" for key, cause in failed[:3]) or "no clip has sound"
+        raise UserError(f"nothing could be drawn ({causes})")
+    results |= {
+        "head": head,
+        "encoders": str(encoders),
+        "shards": shards,
+        "video": None if video is None else str(video),
+        "drawn": [{"key": d.key, "png": d.png.name, "mp4": d.mp4.name, "hit": d.hit} for d in drawn],
+        "not_drawn": [{"key": key, "cause": cause} for key, cause in failed],
+        "seconds_used": round(time.perf_counter() - begin, 2),
+        "versions": versions(),
+    }
+    path = write_results(out, results)
+    if scored:
+        print_scores(console, results)
+    console.print(f"{len(drawn)} overlays and {path.name} in {out}", soft_wrap=True, markup=False)
+    for key, cause in failed[:5]:
+        console.print(f"not drawn: '{key}': {cause}", soft_wrap=True, markup=False)
+    return results
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another one") from error
+
+
+def print_scores(console: Console, results: dict[str, Any]) -> None:
+    """The table of `evaluate_localization`, in per cent, with 95 % intervals."""
+    table = Table(title=f"Sound localization, {results['protocol']}: {results['n']} frames of {results['clips']} clips")
+    table.add_column("", no_wrap=True)
+    for name in ("peak in box [95 %]", "cIoU@0.5", "AUC", "IoU", "model minus this"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ROWS:
+        row, minus = results["rows"][name], results["model_minus"].get(name)
+        if row is None:
+            table.add_row(name.replace("_", " "), "no other sound")
+            continue
+        table.add_row(
+            name.replace("_", " "),
+            f"{100 * row['peak_in_box']:.1f} {_interval(row['interval']['peak_in_box'])}",
+            *(f"{100 * row[k]:.1f}" for k in ("ciou", "auc", "iou_fixed")),
+            "" if minus is None else f"{100 * minus['mean']:+.1f} {_interval(minus)}",
+        )
+    top = results["rows"]["ceiling"]
+    table.add_row("ceiling*", "100.0", f"{100 * top['ciou']:.1f}", f"{100 * top['auc']:.1f}", "", "")
+    console.print(table)
+    left = ", ".join(f"{n} {cause}" for cause, n in results["left_out"].items())
+    console.print("* the best that a mask of half the picture can reach, which cIoU and AUC always cut", markup=False)
+    console.print(f"judged: {results['judged']}{'; left out: ' + left if left else ''}", markup=False, soft_wrap=True)
+
+
+def _interval(found: dict[str, float]) -> str:
+    return f"[{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
