@@ -6,7 +6,7 @@ import torch
 import torchaudio
 from torch import nn
 
-from mmssl.nn.blocks import ResidualBlock, group_norm
+from mmssl.nn.blocks import Conv2d, ResidualBlock, group_norm
 from mmssl.nn.features import Features
 
 
@@ -69,7 +69,7 @@ class SmallAudioEncoder(nn.Module):
         widths = [int(c) for c in channels]
         self.level_widths = dict(zip(self.strides, widths, strict=True))
         self.frontend = LogMel(rate, mels)
-        self.stem = nn.Conv2d(1, widths[0], 7, 4, 3)
+        self.stem = Conv2d(1, widths[0], 7, 4, 3)
         self.stages = nn.ModuleList()
         previous = widths[0]
         kernels = ((3, 3), (3, 3))

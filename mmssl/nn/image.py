@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mmssl.nn.blocks import ResidualBlock, group_norm
+from mmssl.nn.blocks import Conv2d, ResidualBlock, group_norm
 from mmssl.nn.features import Features
 
 MEAN, STD = 0.45, 0.25  # grey mean and spread of natural pictures in [0, 1]
@@ -29,7 +29,7 @@ class SmallImageEncoder(nn.Module):
         widths = [int(c) for c in channels]
         self.level_widths = dict(zip(self.strides, widths, strict=True))
         # The stem is a 7 x 7 convolution of stride 4: as cheap as 4 x 4 patches, without their seams.
-        self.stem = nn.Conv2d(3, widths[0], 7, 4, 3)
+        self.stem = Conv2d(3, widths[0], 7, 4, 3)
         self.stages = nn.ModuleList()
         previous = widths[0]
         kernels = ((3, 3), (3, 3))
@@ -39,7 +39,8 @@ class SmallImageEncoder(nn.Module):
             self.stages.append(nn.Sequential(first, *rest))
             previous = current
         self.norm = group_norm(previous)
-        self.project = nn.Linear(previous, width)
+        # Mean and maximum over places: the mean says what fills the picture, the maximum keeps small things.
+        self.project = nn.Linear(2 * previous, width)
 
     def forward(self, x: torch.Tensor) -> Features:
         """Encode pictures."""
@@ -48,5 +49,6 @@ class SmallImageEncoder(nn.Module):
         for stride, stage in zip(self.strides, self.stages, strict=True):
             x = stage(x)
             levels[stride] = x
-        pooled = self.project(torch.relu(self.norm(x)).mean(dim=(2, 3)))
+        x = torch.relu(self.norm(x))
+        pooled = self.project(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
         return Features(pooled=pooled, levels=levels)

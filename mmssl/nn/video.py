@@ -1,6 +1,7 @@
-"""A small video encoder for CPUs: patch stem over three frames, then (2+1)-D residual stages.
+"""A small video encoder for CPUs: patch stem over frames and their differences, then (2+1)-D residual stages.
 
-(2+1)-D convolutions: Tran et al., "A closer look at spatiotemporal convolutions", arXiv 1711.11248.
+(2+1)-D convolutions: Tran et al., "A closer look at spatiotemporal convolutions", arXiv 1711.11248. Differences of
+neighbouring frames as input: Wang et al., "Temporal segment networks", arXiv 1608.00859.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mmssl.nn.blocks import ResidualBlock, group_norm
+from mmssl.nn.blocks import Conv3d, ResidualBlock, group_norm
 from mmssl.nn.features import Features
 from mmssl.nn.image import MEAN, STD
 
+CHANGE = 3.0  # brings the differences of grey frames to about the spread of the frames themselves
+
 
 class SmallVideoEncoder(nn.Module):
-    """Clips [B, 3, T, H, W] in [0, 1] -> `Features` with levels [B, C, t, h, w] at spatial strides 8 and 16.
+    """Clips [B, 3, T, H, W] in [0, 1] -> `Features` with levels [B, C, T, h, w] at spatial strides 8 and 16.
 
-    Time keeps its rate at stride 8 and is halved at 16.
+    Time keeps its rate: what happens when is what synchronisation and order are about.
 
     Args:
         width: D of the pooled vector.
@@ -32,25 +35,42 @@ class SmallVideoEncoder(nn.Module):
         self.width = width
         widths = [int(c) for c in channels]
         self.level_widths = dict(zip(self.strides, widths[1:], strict=True))
-        # Three frames in the stem: the first layer already sees motion.
-        self.stem = nn.Conv3d(3, widths[0], (3, 7, 7), (1, 4, 4), (1, 3, 3))
+        # Colour, and the change of grey since the last frame and to the next: a small net left to find differences by
+        # itself needs hundreds of steps before it sees that anything moves.
+        self.stem = Conv3d(5, widths[0], (1, 7, 7), (1, 4, 4), (0, 3, 3))
         self.stages = nn.ModuleList()
         previous = widths[0]
         kernels = ((1, 3, 3), (3, 1, 1))
-        for number, current in enumerate(widths[1:]):
-            first = ResidualBlock(previous, current, kernels, (1, 2, 2) if number == 0 else (2, 2, 2))
+        for current in widths[1:]:
+            first = ResidualBlock(previous, current, kernels, (1, 2, 2))
             rest = [ResidualBlock(current, current, kernels, (1, 1, 1)) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(first, *rest))
             previous = current
         self.norm = group_norm(previous)
-        self.project = nn.Linear(previous, width)
+        self.project = nn.Linear(2 * previous, width)
 
     def forward(self, x: torch.Tensor) -> Features:
         """Encode clips."""
-        x = self.stem(((x - MEAN) / STD).contiguous(memory_format=torch.channels_last_3d))
+        x = with_changes((x - MEAN) / STD)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
         levels = {}
         for stride, stage in zip(self.strides, self.stages, strict=True):
             x = stage(x)
             levels[stride] = x
-        pooled = self.project(torch.relu(self.norm(x)).mean(dim=(2, 3, 4)))
+        x = torch.relu(self.norm(x)).mean(dim=2)
+        pooled = self.project(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
         return Features(pooled=pooled, levels=levels)
+
+
+def with_changes(clip: torch.Tensor) -> torch.Tensor:
+    """[B, 5, T, H, W]: a clip [B, 3, T, H, W] and its grey change since the last frame and to the next.
+
+    The first and last frame, which lack a neighbour, repeat the change on their other side; a single frame has none.
+    """
+    grey = clip.mean(dim=1, keepdim=True)
+    if clip.shape[2] == 1:
+        return torch.cat([clip, torch.zeros_like(grey), torch.zeros_like(grey)], dim=1)
+    change = CHANGE * grey.diff(dim=2)
+    since = torch.cat([change[:, :, :1], change], dim=2)
+    until = torch.cat([change, change[:, :, -1:]], dim=2)
+    return torch.cat([clip, since, until], dim=1)

@@ -166,7 +166,7 @@ def _draw_body(preset: Preset, action: str, material: str, random: np.random.Gen
     depth = float(_NEAREST + (_FARTHEST - _NEAREST) * random.random())
     scale = 0.1 * depth / FOCAL  # a tenth of the picture's width, to begin with
     # A material leans to a hue, as real ones do, but so widely that neighbours overlap: colour hints, texture tells.
-    lean = MATERIALS[material].hue + 0.16 * (hue - 0.5)
+    lean = MATERIALS[material].hue + 0.12 * (hue - 0.5)
     dark = colorsys.hsv_to_rgb((hue + 0.8 * other) % 1.0, 0.5 + 0.5 * tone, 0.14 + 0.14 * random.random())
     light = colorsys.hsv_to_rgb(lean % 1.0, 0.45 + 0.5 * random.random(), 0.86 + 0.14 * tone)
     return Body(
@@ -227,7 +227,9 @@ def draw_layout(preset: Preset, seed: int, split: str, index: int) -> Layout:
     random = generator(preset, seed, split, index, "layout")
     size, times = preset.size, preset.frame_times(extra=1)
     action = ACTIONS[random.integers(len(ACTIONS))]
-    count = int(random.integers(preset.objects[0], preset.objects[1] + 1))
+    # Few objects more often than many: with three of twelve materials in sight a sound says more than with five.
+    fewest, most = preset.objects
+    count = fewest + int((most - fewest + 1) * random.random() ** 2)
     materials = random.permutation(len(preset.materials))[:count]
     # The first two always move. Which of the moving ones sounds is drawn, so that nothing about a body's place in
     # this list or in the picture goes with sounding.

@@ -1,6 +1,6 @@
 """The materials: each is a texture that is seen and a timbre that is heard, and nothing else.
 
-Colour is drawn afresh for every object, so that only the pattern tells a material. A pattern is a picture of
+Colour is drawn afresh for every object around a hue that the material leans to, so that it hints and the pattern tells. A pattern is a picture of
 `SIDE` x `SIDE` values in [0, 1] (the blend of the object's dark and light colour) that is laid on each of an
 object's six faces; it is coarse and of high contrast, so that it can be read on an object of 14 pixels.
 """
@@ -84,10 +84,6 @@ def _brick(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(_edge(joint - 0.34, 0.05), _edge(np.abs(across - 0.5) - 0.38, 0.05)))
 
 
-def _chevron(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _wave(1.0 * y + 0.9 * np.abs(x))
-
-
 def _quarters(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _edge(x + y, 0.06)
 
@@ -100,6 +96,14 @@ def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _edge(np.minimum(np.abs(x), np.abs(y)) - 0.2)
 
 
+def _border(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _edge(0.62 - np.maximum(np.abs(x), np.abs(y)))
+
+
+def _belt(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _edge(np.abs(y) - 0.34)
+
+
 MATERIALS: dict[str, Material] = {
     "wood": Material(
         pattern=_stripes,
@@ -108,7 +112,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.01,
         band_gain=0.3,
         words=("wooden", "made of wood"),
-        hue=0.0,
+        hue=0 / 12,
     ),
     "steel": Material(
         pattern=_checker,
@@ -117,7 +121,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.004,
         band_gain=0.1,
         words=("steel", "made of steel"),
-        hue=0.125,
+        hue=2 / 12,
     ),
     "rubber": Material(
         pattern=_dots,
@@ -126,7 +130,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.02,
         band_gain=0.3,
         words=("rubber", "made of rubber"),
-        hue=0.25,
+        hue=4 / 12,
     ),
     "glass": Material(
         pattern=_rings,
@@ -135,7 +139,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.003,
         band_gain=0.1,
         words=("glass", "made of glass"),
-        hue=0.375,
+        hue=5 / 12,
     ),
     "gravel": Material(
         pattern=_grain,
@@ -144,7 +148,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.012,
         band_gain=1.0,
         words=("gravel", "gritty"),
-        hue=0.06,
+        hue=7 / 12,
     ),
     "clay": Material(
         pattern=_plain,
@@ -153,7 +157,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.008,
         band_gain=0.9,
         words=("clay", "fired from clay"),
-        hue=0.5,
+        hue=6 / 12,
     ),
     "brass": Material(
         pattern=_brick,
@@ -162,7 +166,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.004,
         band_gain=0.05,
         words=("brass", "made of brass"),
-        hue=0.2,
+        hue=1 / 12,
     ),
     "plastic": Material(
         pattern=_quarters,
@@ -171,7 +175,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.006,
         band_gain=0.4,
         words=("plastic", "made of plastic"),
-        hue=0.625,
+        hue=8 / 12,
     ),
     "drum": Material(
         pattern=_pie,
@@ -180,7 +184,7 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.006,
         band_gain=0.25,
         words=("drum-skin", "covered with drum skin"),
-        hue=0.75,
+        hue=9 / 12,
     ),
     "ice": Material(
         pattern=_cross,
@@ -189,7 +193,25 @@ MATERIALS: dict[str, Material] = {
         band_decay=0.02,
         band_gain=0.6,
         words=("icy", "made of ice"),
-        hue=0.875,
+        hue=10 / 12,
+    ),
+    "bamboo": Material(
+        pattern=_belt,
+        modes=((265.0, 0.06, 0.7), (3000.0, 0.02, 0.8)),
+        band=(200.0, 600.0),
+        band_decay=0.006,
+        band_gain=0.2,
+        words=("bamboo", "made of bamboo"),
+        hue=3 / 12,
+    ),
+    "tin": Material(
+        pattern=_border,
+        modes=((2150.0, 0.12, 0.8), (3900.0, 0.10, 1.0), (5800.0, 0.06, 0.6)),
+        band=(2000.0, 4000.0),
+        band_decay=0.004,
+        band_gain=0.1,
+        words=("tin-plated", "plated with tin"),
+        hue=11 / 12,
     ),
 }
 

@@ -92,14 +92,11 @@ class Preset:
         return dataclasses.asdict(self)
 
 
-# Eight materials whose patterns can be told apart on an object of 14 pixels.
-LEGIBLE = ("wood", "steel", "rubber", "glass", "clay", "plastic", "drum", "ice")
-
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset(name="demo", version=1, materials=LEGIBLE),
-        Preset(name="quick", version=1, materials=LEGIBLE, size=64, frames=25, objects=(3, 3), margin=0.16),
+        Preset(name="demo", version=1),
+        Preset(name="quick", version=1, size=64, frames=25, objects=(3, 3), margin=0.16),
         Preset(
             name="hard",
             version=1,

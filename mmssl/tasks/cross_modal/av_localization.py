@@ -26,7 +26,7 @@ from mmssl.losses.info_nce import symmetric_info_nce
 from mmssl.losses.similarity import POOLS, place_map, place_scores
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
-from mmssl.nn.heads import MapProjection, Projection, Temperature
+from mmssl.nn.heads import BatchStandardisation, MapProjection, Projection, Temperature
 from mmssl.nn.matcher import Matcher
 from mmssl.ops.loudness import loudness
 from mmssl.randomness import Draws
@@ -45,7 +45,10 @@ class LocalizationExample(NamedTuple):
 
 
 class LocalizationMatcher(Matcher):
-    """Projections of picture places and sounds into one space; the map is their cosine.
+    """Projections of picture places and sounds into one space; the map is their scalar product.
+
+    A place's vector keeps its length: standardised over all places of a batch, what is everywhere (the background) is
+    short and what is rare is long, so that the maximum looks at things first. Sounds are unit vectors.
 
     Args:
         picture_width: channels of the image encoder's level.
@@ -72,20 +75,33 @@ class LocalizationMatcher(Matcher):
         self.sound_seconds = sound_seconds
         self.picture = MapProjection(picture_width, dimension)
         self.sound = Projection(sound_width, dimension)
+        self.picture_scale = BatchStandardisation(dimension)
+        self.sound_scale = BatchStandardisation(dimension)
 
-    def places(self, picture: Features) -> torch.Tensor:
-        """Unit vectors of every place, [B, D, h, w]."""
-        return torch.as_tensor(self.picture(picture.levels[self.stride]))
+    def project(self, modality: str, features: Features) -> torch.Tensor:
+        """Rows of one modality before they are gathered: [B, D, h, w] of "picture" or [B, D] of "sound"."""
+        if modality == "sound":
+            return torch.as_tensor(self.sound(features.pooled))
+        return torch.as_tensor(self.picture(features.levels[self.stride]))
+
+    def places(self, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors of every place, float32 [N, D, h, w], of mean length about 1, from gathered rows of `project`."""
+        return torch.as_tensor(self.picture_scale(projected, weight) * projected.shape[1] ** -0.5)
+
+    def sounds(self, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Unit vectors float32 [N, D] of gathered rows of `project`."""
+        return F.normalize(self.sound_scale(projected, weight), dim=1)
 
     def embed(self, modality: str, features: Features) -> torch.Tensor:
         """Unit vectors [B, D]; a picture's is the mean over its places."""
+        projected = self.project(modality, features)
         if modality == "sound":
-            return F.normalize(self.sound(features.pooled).float(), dim=1)
-        return F.normalize(self.places(features).mean(dim=(2, 3)), dim=1)
+            return self.sounds(projected)
+        return F.normalize(self.places(projected).mean(dim=(2, 3)), dim=1)
 
     def similarity_map(self, picture: Features, sound: Features) -> torch.Tensor:
-        """Cosine of each place with the sound, float32 [B, h, w] in [-1, 1]."""
-        return place_map(self.places(picture), self.embed("sound", sound))
+        """Scalar product of each place with the sound, float32 [B, h, w]; larger is closer."""
+        return place_map(self.places(self.project("picture", picture)), self.embed("sound", sound))
 
 
 class AVLocalization(PretextTask[Batch, LocalizationExample]):
@@ -119,7 +135,7 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         size: tuple[int, int] = (96, 96),
         stride: int = 8,
         dimension: int = 128,
-        temperature: float = 0.07,
+        temperature: float = 0.5,
         pool: str = "max",
         sharpness: float = 0.1,
         quietest: float = -50.0,
@@ -169,10 +185,11 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         """Symmetric InfoNCE over the gathered batch."""
         picture, wave, weight, partner = example
         mel = encoders["audio"].frontend(wave)
-        places = self.matcher.places(encoders.encode("image", picture))
-        sounds = self.matcher.embed("sound", encoders.encode("audio", mel))
+        places = self.matcher.project("picture", encoders.encode("image", picture))
+        sounds = self.matcher.project("sound", encoders.encode("audio", mel))
         rows = own_rows(len(picture))
         places, sounds, weight, partner = (distributed.gather(x) for x in (places, sounds, weight, partner))
+        places, sounds = self.matcher.places(places, weight), self.matcher.sounds(sounds, weight)
         scores = place_scores(places, sounds, self.pool, self.sharpness)
         loss = symmetric_info_nce(self.temperature(scores), weight)
         return Outcome({"info_nce": loss}, matching_metrics(scores, weight, partner, rows))

@@ -26,10 +26,10 @@ from mmssl.clip import Batch, Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.info_nce import pair_nce, symmetric_info_nce
 from mmssl.losses.margin import contrastive_margin
-from mmssl.losses.similarity import products, row_products
+from mmssl.losses.similarity import place_map, place_scores
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
-from mmssl.nn.heads import Temperature, TimeKeepingProjection
+from mmssl.nn.heads import BatchStandardisation, Temperature, TimeKeepingProjection
 from mmssl.nn.matcher import Matcher
 from mmssl.ops.loudness import envelope_distance, loudness
 from mmssl.ops.partners import ring_partner, win_rate
@@ -54,34 +54,68 @@ class SyncExample(NamedTuple):
 
 
 class SyncMatcher(Matcher):
-    """Time-keeping projections of a video clip and a sound of the same instant.
+    """Time-keeping projections of the places of a video clip and of a sound of the same instant.
+
+    Picture and sound are compared point in time by point in time, at every place of the picture; the best place is
+    the evidence: where several things move, only one of them makes the sound.
 
     Args:
         video_width: channels of the video encoder's last level.
-        sound_width: channels of the audio encoder's last level.
-        steps: points in time that the projections keep.
-        dimension: of the common space.
+        sound_width: channels times bands of the audio encoder's level.
+        sound_stride: which level of the audio encoder is taken.
+        steps: points in time.
+        dimension: of the common space, for each point in time.
+        sound_seconds: length of clip and sound.
     """
 
     encoders: dict[str, str] = {"picture": "video", "sound": "audio"}  # noqa: RUF012
 
-    def __init__(self, video_width: int, sound_width: int, steps: int, dimension: int = 128) -> None:
+    def __init__(
+        self,
+        video_width: int,
+        sound_width: int,
+        sound_stride: int,
+        steps: int,
+        dimension: int = 32,
+        sound_seconds: float = 1.0,
+    ) -> None:
         super().__init__()
         self.init_args: dict[str, Any] = {
             "video_width": video_width,
             "sound_width": sound_width,
+            "sound_stride": sound_stride,
             "steps": steps,
             "dimension": dimension,
+            "sound_seconds": sound_seconds,
         }
+        self.sound_stride = sound_stride
+        self.sound_seconds = sound_seconds
         self.video = TimeKeepingProjection(video_width, dimension, steps)
         self.sound = TimeKeepingProjection(sound_width, dimension, steps)
+        self.video_scale = BatchStandardisation(dimension)
+        self.sound_scale = BatchStandardisation(dimension)
+
+    def project(self, modality: str, features: Features) -> torch.Tensor:
+        """Rows of one modality before they are gathered: [B, D, t, h, w] of "picture" or [B, D, t] of "sound"."""
+        if modality == "sound":
+            return torch.as_tensor(self.sound(features.levels[self.sound_stride].flatten(1, 2)))
+        return torch.as_tensor(self.video(features.levels[max(features.levels)]))
+
+    def places(self, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors of every place, float32 [N, D * t, h, w], of mean length about 1, from gathered rows of `project`."""
+        flat = self.video_scale(projected, weight).flatten(1, 2)
+        return torch.as_tensor(flat * flat.shape[1] ** -0.5)
+
+    def sounds(self, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Unit vectors float32 [N, D * t] of gathered rows of `project`."""
+        return F.normalize(self.sound_scale(projected, weight).flatten(1), dim=1)
 
     def embed(self, modality: str, features: Features) -> torch.Tensor:
-        """Unit vectors [B, D] of "picture" or "sound"."""
-        level = features.levels[max(features.levels)]
+        """Unit vectors [B, D * t] of "picture" (the mean over its places) or "sound"."""
+        projected = self.project(modality, features)
         if modality == "sound":
-            return F.normalize(self.sound(level.flatten(1, 2)).float(), dim=1)
-        return F.normalize(self.video(level.mean(dim=(3, 4))).float(), dim=1)
+            return self.sounds(projected)
+        return F.normalize(self.places(projected).mean(dim=(2, 3)), dim=1)
 
 
 class AVSync(PretextTask[Batch, SyncExample]):
@@ -97,7 +131,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         loss: "info_nce" contrasts with every sound of the batch and, in the second part, with the hard negative;
             "margin" is the paper's pairwise loss. In batches of tens InfoNCE learns in far fewer steps (each clip
             meets all sounds at once), so it is the default.
-        dimension: of the common space.
+        dimension: of the common space, for each point in time.
         temperature: at the start; it is learned.
         margin: of the margin loss.
         alike: hard negatives whose loudness over time differs from the positive's by less than this, in decibels,
@@ -122,8 +156,8 @@ class AVSync(PretextTask[Batch, SyncExample]):
         easy_share: float = 0.5,
         hard_share: float = 0.25,
         loss: str = "info_nce",
-        dimension: int = 128,
-        temperature: float = 0.1,
+        dimension: int = 32,
+        temperature: float = 0.5,
         margin: float = 0.99,
         alike: float = 3.0,
         quietest: float = -50.0,
@@ -158,10 +192,15 @@ class AVSync(PretextTask[Batch, SyncExample]):
     def setup(self, encoders: Encoders) -> None:
         """See `PretextTask.setup`."""
         video, audio = encoders["video"], encoders["audio"]
-        bands = audio.frontend.mel.n_mels // max(audio.strides)
-        steps = max(2, round(self.clip_seconds * self.picture.rate / 2))
-        width = audio.level_widths[max(audio.strides)] * bands
-        self.matcher = SyncMatcher(video.level_widths[max(video.strides)], width, steps, self.dimension)
+        steps = max(2, round(self.clip_seconds * self.picture.rate))
+        # The coarsest level of the sound that is still as fine in time as the picture.
+        frames = self.clip_seconds * audio.rate / audio.frontend.mel.hop_length
+        fine = [stride for stride in audio.strides if frames / stride >= steps]
+        stride = max(fine, default=min(audio.strides))
+        width = audio.level_widths[stride] * (audio.frontend.mel.n_mels // stride)
+        self.matcher = SyncMatcher(
+            video.level_widths[max(video.strides)], width, stride, steps, self.dimension, self.clip_seconds
+        )
         if self.loss == "info_nce":
             self.temperature = Temperature(self.start_temperature)
 
@@ -194,8 +233,8 @@ class AVSync(PretextTask[Batch, SyncExample]):
         """Contrast with other clips' sounds and, by the curriculum, with the same clip's sound at another time."""
         count = len(example.clip)
         mel = encoders["audio"].frontend(example.wave)
-        video = self.matcher.embed("picture", encoders.encode("video", example.clip))
-        sounds = self.matcher.embed("sound", encoders.encode("audio", mel))
+        video = self.matcher.project("picture", encoders.encode("video", example.clip))
+        sounds = self.matcher.project("sound", encoders.encode("audio", mel))
         rows = own_rows(count)
         video, together, elsewhere, weight, told, partner, hard, offset = (
             distributed.gather(x)
@@ -210,13 +249,17 @@ class AVSync(PretextTask[Batch, SyncExample]):
                 example.offset,
             )
         )
-        similarity, mismatch = products(video, together), row_products(video, elsewhere)
-        other = ring_partner(partner, weight > 0)
+        places = self.matcher.places(video, weight)
         hard_weight = torch.where(told, weight, torch.zeros_like(weight))
+        # One standardisation for both: their statistics must not tell which is in sync.
+        sounds = self.matcher.sounds(torch.cat([together, elsewhere]), torch.cat([weight, hard_weight]))
+        together, elsewhere = sounds[: len(weight)], sounds[len(weight) :]
+        similarity, mismatch = place_scores(places, together), place_map(places, elsewhere).amax(dim=(1, 2))
+        other = ring_partner(partner, weight > 0)
         if self.loss == "info_nce":
             loss = self._contrast(similarity, mismatch, weight, hard_weight, moment)
         else:
-            loss = self._margin(video, together, elsewhere, other, weight, hard & told, moment)
+            loss = self._margin(similarity, mismatch, other, weight, hard & told, moment)
         return Outcome({self.loss: loss}, self._metrics(similarity, mismatch, weight, hard_weight, other, offset, rows))
 
     @torch.no_grad()
@@ -266,21 +309,24 @@ class AVSync(PretextTask[Batch, SyncExample]):
 
     def _margin(
         self,
-        video: torch.Tensor,
-        together: torch.Tensor,
-        elsewhere: torch.Tensor,
+        similarity: torch.Tensor,
+        mismatch: torch.Tensor,
         other: torch.Tensor,
         weight: torch.Tensor,
         use_hard: torch.Tensor,
         moment: Moment,
     ) -> torch.Tensor:
-        """The paper's loss: one positive and one negative pair a clip, the negative easy or hard."""
+        """The paper's loss: one positive and one negative pair a clip, the negative easy or hard.
+
+        The distance of unit vectors is sqrt(2 - 2 cos); the scores, which are no cosines, are squashed to be some.
+        """
+        index = torch.arange(len(similarity), device=similarity.device)
         hard_now = use_hard if self.hard_now(moment) > 0 else torch.zeros_like(use_hard)
-        negative = torch.where(hard_now[:, None], elsewhere, together[other])
+        negative = torch.where(hard_now, mismatch, similarity[index, other])
         # The square root's slope is infinite at 0.
-        distance = torch.cat([(video - x).square().sum(dim=1).clamp(min=1e-8).sqrt() for x in (together, negative)])
-        label = torch.arange(2 * len(video), device=video.device) < len(video)
-        alone = other == torch.arange(len(video), device=video.device)
+        distance = (2.0 - 2.0 * torch.tanh(torch.cat([similarity.diagonal(), negative]))).clamp(min=1e-8).sqrt()
+        label = torch.arange(2 * len(similarity), device=similarity.device) < len(similarity)
+        alone = other == index
         negative_weight = torch.where(alone & ~hard_now, torch.zeros_like(weight), weight)
         return contrastive_margin(distance, label, torch.cat([weight, negative_weight]), self.margin)
 

@@ -25,7 +25,7 @@ from mmssl.losses.mil_nce import mil_nce
 from mmssl.losses.similarity import bag_products
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
-from mmssl.nn.heads import Projection, Temperature
+from mmssl.nn.heads import BatchStandardisation, Projection, Temperature
 from mmssl.nn.matcher import Matcher
 from mmssl.randomness import Draws, hash_name
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
@@ -82,11 +82,22 @@ class SubtitleMatcher(Matcher):
         self.normalise = normalise
         self.video = Projection(video_width, dimension)
         self.text = Projection(text_width, dimension)
+        self.video_scale = BatchStandardisation(dimension)
+        self.text_scale = BatchStandardisation(dimension)
+
+    def project(self, modality: str, features: Features) -> torch.Tensor:
+        """Rows [B, D] of "picture" or "text" before they are gathered."""
+        return torch.as_tensor((self.text if modality == "text" else self.video)(features.pooled).float())
+
+    def scale(self, modality: str, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors [N, D] of gathered rows of `project`; rows of weight 0 have no part in the batch's statistics."""
+        if not self.normalise:
+            return projected
+        return F.normalize((self.text_scale if modality == "text" else self.video_scale)(projected, weight), dim=1)
 
     def embed(self, modality: str, features: Features) -> torch.Tensor:
         """Vectors [B, D] of "picture" or "text"."""
-        projected = (self.text if modality == "text" else self.video)(features.pooled).float()
-        return F.normalize(projected, dim=1) if self.normalise else projected
+        return self.scale(modality, self.project(modality, features))
 
 
 class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
@@ -178,13 +189,16 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
     def forward(self, example: SubtitleExample, encoders: Encoders, moment: Moment) -> Outcome:
         """MIL-NCE over the gathered batch, both axes."""
         count, bag = example.sentences.shape
-        video = self.matcher.embed("picture", encoders.encode("video", example.clip))
+        video = self.matcher.project("picture", encoders.encode("video", example.clip))
         ids, mask = example.token_ids.flatten(0, 1), example.token_mask.flatten(0, 1)
-        text = self.matcher.embed("text", encoders.encode("text", ids, mask)).reshape(count, bag, -1)
+        text = self.matcher.project("text", encoders.encode("text", ids, mask)).reshape(count, bag, -1)
         video, text, sentences, meaning, weight, partner = (
             distributed.gather(x)
             for x in (video, text, example.sentences, example.meaning, example.weight, example.partner)
         )
+        there = (sentences & (weight > 0)[:, None]).flatten()
+        video = self.matcher.scale("picture", video, weight)
+        text = self.matcher.scale("text", text.flatten(0, 1), there).reshape(text.shape)
         similarity = bag_products(video, text)
         logits = self.temperature(similarity) if self.normalise else similarity
         # Sentence k of clip j against each sentence of clip i's bag.
