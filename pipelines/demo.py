@@ -62,7 +62,7 @@ class Size:
 
 
 STAGES = ("Soundstage", "shards", "pretraining", "action evaluation", "localization", "report")
-FULL = Size("demo", 1200, 512, 700, 32, 5, 96, 12, (110, 70, 360, 90, 40, 20))
+FULL = Size("demo", 2000, 512, 600, 32, 5, 96, 12, (100, 60, 400, 60, 30, 20))
 QUICK = Size("quick", 96, 64, 12, 16, 2, 64, 4, (15, 10, 30, 20, 10, 5))
 
 
@@ -89,11 +89,21 @@ class Stages:
         return tuple(Stage(name, used, self.planned[name]) for name, used in self.used.items())
 
 
-def demo_config(folder: Path, size: Size, seed: int, tasks: list[str] | None = None) -> tuple[PretrainConfig, str]:
-    """The settings of the demo's pretraining: `configs/pretrain/demo.yaml` and the demo's size."""
+def demo_config(
+    folder: Path, size: Size, seed: int, tasks: list[str] | None = None, run: Path | None = None
+) -> tuple[PretrainConfig, str]:
+    """The settings of the demo's pretraining: `configs/pretrain/demo.yaml` and the demo's size.
+
+    Args:
+        folder: of the demo, with its shards.
+        size: of the demo.
+        seed: of the pretraining.
+        tasks: names of the tasks to train; all when None.
+        run: the run folder; `run` in the demo's folder when None.
+    """
     config = str(config_file("pretrain/demo.yaml"))
     flags = {
-        "run": folder / "run",
+        "run": run or folder / "run",
         "seed": seed,
         "data.shards": str(folder / "shards" / "train-*.tar"),
         "data.heldout": str(folder / "shards" / "test-*.tar"),
@@ -101,7 +111,7 @@ def demo_config(folder: Path, size: Size, seed: int, tasks: list[str] | None = N
         "data.size": f"[{size.picture}, {size.picture}]",
         "train.steps": size.steps,
         "train.heldout_batches": max(1, size.test // size.batch_size),
-        "train.heldout_every": max(1, size.steps // 3),
+        "train.heldout_every": max(1, size.steps // 2),
         "train.monitor_every": max(1, size.steps // 7),
         "train.checkpoint_every": max(1, size.steps // 2),
         "train.log_every": max(1, size.steps // 70),
@@ -110,7 +120,9 @@ def demo_config(folder: Path, size: Size, seed: int, tasks: list[str] | None = N
     arguments = ["--config", config, *(part for n, v in flags.items() for part in (f"--{n}", str(v)))]
     settings, _, resolved = parse_settings(PretrainConfig, arguments, "mmssl demo")
     if tasks is not None:
-        settings = replace(settings, tasks={name: settings.tasks[name] for name in tasks})
+        kept = {name: settings.tasks[name] for name in tasks}
+        weights = {name: weight for name, weight in settings.weights.items() if name in kept}
+        settings = replace(settings, tasks=kept, weights=weights)
     return settings, resolved
 
 
@@ -152,11 +164,15 @@ def measure_action(folder: Path, run: Path, size: Size) -> dict[str, Any]:
     return scores.as_dict()
 
 
-def measure_localization(folder: Path, run: Path, size: Size, seed: int) -> tuple[dict[str, Any], list[Drawn]]:
-    """Sound maps: scores over all test clips, overlays of some."""
+def measure_localization(
+    folder: Path, run: Path, size: Size, seed: int, draw: bool = True
+) -> tuple[dict[str, Any], list[Drawn]]:
+    """Sound maps: scores over all test clips and, unless `draw` is off, overlays of some."""
     encoders, head = Encoders.from_pretrained(run), Encoders.load_head(run, "av_localization")
     shards = str(folder / "shards" / "test-*.tar")
     scores = evaluate_localization(encoders, head, shards, size=size.picture, seed=seed).as_dict()
+    if not draw:
+        return scores, []
     out = folder / "maps"
     out.mkdir(exist_ok=True)
     drawn = list(draw_all(encoders, head, clips_of(shards), out, limit=size.drawn, size=size.picture))

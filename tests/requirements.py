@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -35,3 +37,13 @@ def real_data() -> Path:
     folder = os.environ.get("MMSSL_REAL_DATA", "")
     require("real-data", bool(folder) and Path(folder).is_dir(), "set MMSSL_REAL_DATA to the folder of real clips")
     return Path(folder)
+
+
+def torchcodec() -> ModuleType:
+    """The module torchcodec, which needs FFmpeg's shared libraries."""
+    try:
+        return importlib.import_module("torchcodec")
+    except Exception as error:  # it raises RuntimeError where it finds no FFmpeg
+        why = "install torchcodec and FFmpeg's shared libraries (Debian package ffmpeg)"
+        require("torchcodec", False, f"{why}: {type(error).__name__}")
+        raise AssertionError from error

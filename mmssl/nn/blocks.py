@@ -26,7 +26,7 @@ def standardised(weight: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
         filters = weight.float().flatten(1)
         centred = filters - filters.mean(dim=1, keepdim=True)
         unit = centred * torch.rsqrt(centred.square().sum(dim=1, keepdim=True) + 1e-6)
-        return unit.reshape(weight.shape) * gain
+        return torch.as_tensor(unit.reshape(weight.shape) * gain)
 
 
 class Conv2d(nn.Conv2d):
@@ -39,7 +39,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Convolve [B, C, H, W]."""
-        return self._conv_forward(input, standardised(self.weight, self.gain), self.bias)
+        return torch.as_tensor(self._conv_forward(input, standardised(self.weight, self.gain), self.bias))
 
 
 class Conv3d(nn.Conv3d):
@@ -60,8 +60,8 @@ class Conv3d(nn.Conv3d):
         frames = input.shape[2]
         if 1 < frames < self.kernel_size[0] and input.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
-                return self._conv_forward(input.float(), weight, self.bias)
-        return self._conv_forward(input, weight, self.bias)
+                return torch.as_tensor(self._conv_forward(input.float(), weight, self.bias))
+        return torch.as_tensor(self._conv_forward(input, weight, self.bias))
 
 
 class ResidualBlock(nn.Module):

@@ -100,7 +100,7 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
 
     uses: ClassVar[Mapping[str, str]]
     needs: ClassVar[tuple[Literal["picture", "sound", "text"], ...]]
-    score: ClassVar[Score]
+    score: Score
     ablated_input: ClassVar[Literal["picture", "sound", "text"]]
     negatives: ClassVar[bool] = False
     needs_truth: ClassVar[tuple[str, ...]] = ()

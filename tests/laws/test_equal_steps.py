@@ -52,9 +52,12 @@ def test_two_ranks_train_on_the_batches_of_one(alone: Path, ranks: Path) -> None
 def test_two_ranks_have_the_losses_and_gradients_of_one(alone: Path, ranks: Path) -> None:
     for one, two in zip(rows(alone, "step"), rows(ranks, "step"), strict=True):
         assert one.keys() == two.keys()
+        # Sums in another order differ in the last bits, and AdamW, which divides by what may be next to nothing, makes
+        # more of them with every step: tight while they are the same weights, then as far as a course may drift.
+        rel = 2e-3 if one["step"] <= 3 else 5e-2
         for name in one:
             if name == "loss" or name.endswith("/loss") or name.startswith("gradient/"):
-                assert two[name] == pytest.approx(one[name], rel=2e-3, abs=1e-4), (one["step"], name)
+                assert two[name] == pytest.approx(one[name], rel=rel, abs=1e-4), (one["step"], name)
         for name in ("decoder_calls", "decoded_pictures"):
             assert two[name] == one[name]
 

@@ -1,8 +1,9 @@
 """The materials: each is a texture that is seen and a timbre that is heard, and nothing else.
 
-Colour is drawn afresh for every object around a hue that the material leans to, so that it hints and the pattern tells. A pattern is a picture of
-`SIDE` x `SIDE` values in [0, 1] (the blend of the object's dark and light colour) that is laid on each of an
-object's six faces; it is coarse and of high contrast, so that it can be read on an object of 14 pixels.
+Colour is drawn afresh for every object around a hue that the material leans to, so that it hints and the pattern
+tells. A pattern is a picture of `SIDE` x `SIDE` values in [0, 1] (the blend of the object's dark and light colour)
+that is laid on each of an object's six faces; it is coarse and of high contrast, so that it can be read on an object
+of 14 pixels.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Rotation(PretextTask[Batch, RotationExample]):
 
     uses: ClassVar = {"image": "image"}
     needs: ClassVar = ("picture",)
-    score: ClassVar = Score("accuracy", floor=0.25, ceiling=1.0)
+    score = Score("accuracy", floor=0.25, ceiling=1.0)
     ablated_input: ClassVar = "picture"
 
     def __init__(self, picture: Span = Span(3.0, 8.0), size: tuple[int, int] = (96, 96), crop: float = 0.875) -> None:

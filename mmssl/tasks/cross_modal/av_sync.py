@@ -143,7 +143,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
 
     uses: ClassVar = {"video": "video", "audio": "audio"}
     needs: ClassVar = ("picture", "sound")
-    score: ClassVar = Score("accuracy", floor=0.5, ceiling=1.0)
+    score = Score("accuracy", floor=0.5, ceiling=1.0)
     ablated_input: ClassVar = "sound"
     negatives: ClassVar = True
 

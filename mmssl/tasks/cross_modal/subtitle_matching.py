@@ -119,7 +119,7 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
 
     uses: ClassVar = {"video": "video", "text": "text"}
     needs: ClassVar = ("picture", "text")
-    score: ClassVar = Score("accuracy", floor=0.5, ceiling=1.0)
+    score = Score("accuracy", floor=0.5, ceiling=1.0)
     ablated_input: ClassVar = "text"
     negatives: ClassVar = True
 

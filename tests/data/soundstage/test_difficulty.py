@@ -1,11 +1,10 @@
-"""Slow: the action cannot be told from one frame, and can from the video; colour alone does not tell the material.
+"""Slow: the action cannot be told from one frame, and can from the video.
 
 Two small supervised networks, trained with the labels on 1,000 clips and scored on 300 of another split.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -13,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
-from mmssl.data.soundstage import ACTIONS, PRESETS, draw_layout, render_clip
-from mmssl.data.soundstage.render import render
+from mmssl.data.soundstage import ACTIONS, PRESETS, render_clip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 DEMO = PRESETS["demo"]

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency, chisquare, ks_2samp
+from sklearn.ensemble import RandomForestClassifier
 
 from mmssl.data.soundstage import ACTIONS, PRESETS, Layout, draw_layout, sparse_truth
 from mmssl.data.soundstage.layout import SHAPES, boxes, track, visible_boxes
@@ -89,6 +90,16 @@ def test_material_of_the_sounding_body_is_independent(layouts: list[Layout], oth
     }
     table = _table(layouts, [body.material for body in bodies], views[other]())
     assert chi2_contingency(table).pvalue > 1e-3
+
+
+def test_colour_hints_at_the_material_but_does_not_tell_it(layouts: list[Layout]) -> None:
+    """Even the two colours as they were drawn, before light, shadow and codec, leave the pattern something to tell."""
+    bodies = [body for layout in layouts for body in layout.bodies]
+    colours = np.array([(*body.light, *body.dark) for body in bodies])
+    materials = np.array([body.material for body in bodies])
+    half = len(bodies) // 2
+    forest = RandomForestClassifier(200, random_state=0, n_jobs=1).fit(colours[:half], materials[:half])
+    assert 3 / len(DEMO.materials) < forest.score(colours[half:], materials[half:]) < 0.8
 
 
 def test_actions_and_shapes_are_equally_frequent(layouts: list[Layout]) -> None:
