@@ -62,7 +62,7 @@ class Size:
 
 
 STAGES = ("Soundstage", "shards", "pretraining", "action evaluation", "localization", "report")
-FULL = Size("demo", 2000, 512, 600, 32, 5, 96, 12, (100, 60, 400, 60, 30, 20))
+FULL = Size("demo", 2000, 512, 480, 32, 5, 96, 12, (100, 60, 370, 80, 25, 10))
 QUICK = Size("quick", 96, 64, 12, 16, 2, 64, 4, (15, 10, 30, 20, 10, 5))
 
 
@@ -108,11 +108,12 @@ def demo_config(
         "data.shards": str(folder / "shards" / "train-*.tar"),
         "data.heldout": str(folder / "shards" / "test-*.tar"),
         "data.batch_size": size.batch_size,
+        "data.workers": 1,  # decoding takes a tenth of the step: a second process would only push training aside
         "data.size": f"[{size.picture}, {size.picture}]",
         "train.steps": size.steps,
         "train.heldout_batches": max(1, size.test // size.batch_size),
         "train.heldout_every": max(1, size.steps // 2),
-        "train.monitor_every": max(1, size.steps // 7),
+        "train.monitor_every": max(1, size.steps // 4),
         "train.checkpoint_every": max(1, size.steps // 2),
         "train.log_every": max(1, size.steps // 70),
         "train.gradients_every": 0,
@@ -160,6 +161,7 @@ def measure_action(folder: Path, run: Path, size: Size) -> dict[str, Any]:
         picture=Span(2.0, 8.0) if size.preset != "quick" else Span(1.5, 8.0),
         size=size.picture,
         seeds=size.seeds,
+        autocast=True,
     )
     return scores.as_dict()
 

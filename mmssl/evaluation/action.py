@@ -78,6 +78,7 @@ def evaluate_action(
     batch_size: int = 64,
     workers: int = 2,
     device: torch.device | str = "cpu",
+    autocast: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
     """Evaluate the encoders of a run on labelled clips.
@@ -96,6 +97,7 @@ def evaluate_action(
         batch_size: clips at a time.
         workers: decode processes.
         device: where encoders and probes run.
+        autocast: whether all encoders run in bfloat16; features and probes stay as they are.
         progress: called with (clips done, clips in all) of each pass.
 
     Raises:
@@ -117,6 +119,7 @@ def evaluate_action(
             batch_size=batch_size,
             workers=workers,
             device=device,
+            autocast=autocast,
             progress=progress,
         )
         for one in sets

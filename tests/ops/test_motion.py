@@ -16,7 +16,7 @@ from mmssl.ops.motion import (
     frame_distances,
     frame_tuples,
     motion_map,
-    tuple_distances,
+    order_slack,
 )
 
 
@@ -94,13 +94,27 @@ def test_tuples_rise_and_keep_their_gaps(count: int, least: int, more: int) -> N
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000))
-def test_a_tuple_is_as_good_as_its_two_most_similar_frames(seed: int) -> None:
-    distances = torch.randint(0, 1000, (2, 6, 6), generator=torch.Generator().manual_seed(seed))
+def test_slack_is_what_the_next_shortest_order_is_longer_by(seed: int) -> None:
+    drawn = torch.randint(0, 1000, (2, 6, 6), generator=torch.Generator().manual_seed(seed))
+    distances = drawn + drawn.transpose(1, 2)  # as far there as back
     tuples = frame_tuples(6, 4, 1, 2)
-    found = tuple_distances(distances, tuples)
+    found = order_slack(distances, tuples)
+
+    def length(row: int, frames: tuple[int, ...]) -> int:
+        return sum(int(distances[row, a, b]) for a, b in itertools.pairwise(frames))
+
     for row, chosen in itertools.product(range(2), range(len(tuples))):
-        pairs = itertools.combinations(tuples[chosen].tolist(), 2)
-        assert int(found[row, chosen]) == min(int(distances[row, a, b]) for a, b in pairs)
+        frames = tuple(tuples[chosen].tolist())
+        others = [o for o in itertools.permutations(frames) if o not in (frames, frames[::-1])]
+        assert int(found[row, chosen]) == min(length(row, o) for o in others) - length(row, frames)
+
+
+def test_the_order_of_a_straight_course_can_be_seen_and_that_of_a_swing_cannot() -> None:
+    straight = film({number: (4, 5 * number) for number in range(4)}, count=4)
+    swing = film({0: (4, 0), 1: (4, 12), 2: (4, 0), 3: (4, 12)}, count=4)
+    tuples = frame_tuples(4, 4, 1, 1)
+    assert int(order_slack(frame_distances(even_cells(straight)), tuples)) > 0
+    assert int(order_slack(frame_distances(even_cells(swing)), tuples)) <= 0
 
 
 def test_what_does_not_fit_is_refused() -> None:

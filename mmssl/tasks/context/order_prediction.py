@@ -18,6 +18,10 @@ Departures from the paper:
   no direction of time nobody can then score above 2/3 (on drawn discs: 0.65 that way, 0.97 this way).
 - The encoder's map enters the frame feature on a coarse grid beside the pooled vector. The paper's first dense layer
   saw the whole map, too; a pooled vector alone loses where things are.
+- The mean of the four frames' features is taken off each, and the pair layer sees the absolute difference of the two
+  beside both: what the frames have in common drowns a small net's first steps.
+- Tuples are drawn by how plainly their order can be seen (`ops.motion.order_slack`), not by motion alone: something
+  that swings moves much, and no one can say which of two equal frames came first.
 - Each tuple is shown in all twelve classes, since only the small head has to run again for another order.
 """
 

@@ -26,7 +26,7 @@ from mmssl.clip import Batch, Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.info_nce import pair_nce, symmetric_info_nce
 from mmssl.losses.margin import contrastive_margin
-from mmssl.losses.similarity import place_map, place_scores
+from mmssl.losses.similarity import place_scores
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
 from mmssl.nn.heads import BatchStandardisation, Temperature, TimeKeepingProjection
@@ -56,7 +56,7 @@ class SyncExample(NamedTuple):
 class SyncMatcher(Matcher):
     """Time-keeping projections of the places of a video clip and of a sound of the same instant.
 
-    Picture and sound are compared point in time by point in time, at every place of the picture; the best place is
+    Picture and sound are compared point in time by point in time, at every place of the picture; the best places are
     the evidence: where several things move, only one of them makes the sound.
 
     Args:
@@ -133,6 +133,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
             meets all sounds at once), so it is the default.
         dimension: of the common space, for each point in time.
         temperature: at the start; it is learned.
+        sharpness: temperature of the softmax over places; towards 0 it is the best place alone.
         margin: of the margin loss.
         alike: hard negatives whose loudness over time differs from the positive's by less than this, in decibels,
             are dropped (see `ops.loudness.envelope_distance`).
@@ -158,6 +159,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         loss: str = "info_nce",
         dimension: int = 32,
         temperature: float = 0.5,
+        sharpness: float = 0.1,
         margin: float = 0.99,
         alike: float = 3.0,
         quietest: float = -50.0,
@@ -183,6 +185,9 @@ class AVSync(PretextTask[Batch, SyncExample]):
         self.loss = loss
         self.dimension = dimension
         self.start_temperature = temperature
+        if sharpness <= 0:
+            raise UserError(f"av_sync: sharpness must be above 0, got {sharpness}")
+        self.sharpness = sharpness
         self.margin = margin
         self.alike = alike
         self.quietest = quietest
@@ -254,7 +259,8 @@ class AVSync(PretextTask[Batch, SyncExample]):
         # One standardisation for both: their statistics must not tell which is in sync.
         sounds = self.matcher.sounds(torch.cat([together, elsewhere]), torch.cat([weight, hard_weight]))
         together, elsewhere = sounds[: len(weight)], sounds[len(weight) :]
-        similarity, mismatch = place_scores(places, together), place_map(places, elsewhere).amax(dim=(1, 2))
+        similarity = place_scores(places, together, "softmax", self.sharpness)
+        mismatch = place_scores(places, elsewhere, "softmax", self.sharpness).diagonal()
         other = ring_partner(partner, weight > 0)
         if self.loss == "info_nce":
             loss = self._contrast(similarity, mismatch, weight, hard_weight, moment)

@@ -115,7 +115,7 @@ def test_orders_of_one_tuple_cost_one_pass_of_the_encoder() -> None:
 
 
 def test_logits_are_those_of_the_concatenated_pairs() -> None:
-    """The shared pair layer on concatenated frames and a dense layer on six concatenated pairs, as in the paper."""
+    """A shared layer on two concatenated frames and their difference, a dense layer on six concatenated pairs."""
     task = order_task(orders=5, dropout=0.0)
     encoders = small_bundle()
     task.setup(encoders)
@@ -123,13 +123,16 @@ def test_logits_are_those_of_the_concatenated_pairs() -> None:
     example = example_of(task, moving_discs(3, 0))
     found = task(example, encoders, MOMENT).loss
     features = task._frame_features(encoders["image"](example.frames)).reshape(3, 4, -1)
-    pair_weight = torch.cat([task.pair_earlier.weight, task.pair_later.weight], dim=1)
+    features = task.frame_norm(features - features.mean(dim=1, keepdim=True))
+    parts = (task.pair_earlier, task.pair_later, task.pair_between)
+    pair_weight = torch.cat([part.weight for part in parts], dim=1)
     dense = task.classifier.weight.reshape(6, 12, -1).permute(1, 0, 2).flatten(1)
     losses = []
     for clip in range(3):
         for order, label in zip(example.order[clip], example.label[clip], strict=True):
             slots = features[clip, order]
-            pairs = [torch.cat([slots[i], slots[j]]) for i in range(4) for j in range(i + 1, 4)]
+            two = [(slots[i], slots[j]) for i in range(4) for j in range(i + 1, 4)]
+            pairs = [torch.cat([first, second, (first - second).abs()]) for first, second in two]
             hidden = [torch.relu(pair_weight @ pair + task.pair_earlier.bias) for pair in pairs]
             logits = dense @ torch.cat(hidden) + task.classifier.bias.reshape(6, 12).sum(dim=0)
             losses.append(-torch.log_softmax(logits, dim=0)[label])
@@ -151,4 +154,4 @@ def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a crop of 0\.95 with jitter 0\.1 does not fit"):
         OrderPrediction(crop=0.95, jitter=0.1)
     with pytest.raises(ValueError, match="4 frames at least 2 apart do not fit into 6 frames"):
-        OrderPrediction(picture=Span(0.75, 8.0))
+        OrderPrediction(picture=Span(0.75, 8.0), gap_seconds=(0.25, 0.375))
