@@ -62,7 +62,7 @@ class Size:
 
 
 STAGES = ("Soundstage", "shards", "pretraining", "action evaluation", "localization", "report")
-FULL = Size("demo", 2000, 512, 480, 32, 5, 96, 12, (100, 60, 370, 80, 25, 10))
+FULL = Size("demo", 2000, 512, 540, 32, 5, 96, 12, (100, 60, 415, 80, 25, 10))
 QUICK = Size("quick", 96, 64, 12, 16, 2, 64, 4, (15, 10, 30, 20, 10, 5))
 
 
