@@ -51,8 +51,7 @@ class SmallVideoEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Features:
         """Encode clips."""
-        x = with_changes((x - MEAN) / STD)
-        x = self.stem(x.contiguous(memory_format=torch.channels_last_3d))
+        x = self.stem(with_changes(x))
         levels = {}
         for stride, stage in zip(self.strides, self.stages, strict=True):
             x = stage(x)
@@ -63,14 +62,22 @@ class SmallVideoEncoder(nn.Module):
 
 
 def with_changes(clip: torch.Tensor) -> torch.Tensor:
-    """[B, 5, T, H, W]: a clip [B, 3, T, H, W] and its grey change since the last frame and to the next.
+    """[B, 5, T, H, W], channels last: a normalised clip and its grey change since the last frame and to the next.
 
     The first and last frame, which lack a neighbour, repeat the change on their other side; a single frame has none.
+    Made in float32 and written once, in the type that the convolutions take under autocast: on a CPU these passes over
+    all pixels cost as much as the stem.
+
+    Args:
+        clip: float [B, 3, T, H, W] in [0, 1].
     """
-    grey = clip.mean(dim=1, keepdim=True)
-    if clip.shape[2] == 1:
-        return torch.cat([clip, torch.zeros_like(grey), torch.zeros_like(grey)], dim=1)
-    change = CHANGE * grey.diff(dim=2)
-    since = torch.cat([change[:, :, :1], change], dim=2)
-    until = torch.cat([change, change[:, :, -1:]], dim=2)
-    return torch.cat([clip, since, until], dim=1)
+    device = clip.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else clip.dtype
+    rows, _, frames, height, width = clip.shape
+    made = torch.zeros(rows, frames, height, width, 5, dtype=kind, device=clip.device)
+    made[..., :3] = ((clip - MEAN) / STD).permute(0, 2, 3, 4, 1)
+    if frames > 1:
+        change = clip.mean(dim=1).diff(dim=1) * (CHANGE / STD)
+        made[:, 1:, ..., 3], made[:, :1, ..., 3] = change, change[:, :1]
+        made[:, :-1, ..., 4], made[:, -1:, ..., 4] = change, change[:, -1:]
+    return made.permute(0, 4, 1, 2, 3)

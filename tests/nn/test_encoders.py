@@ -9,7 +9,9 @@ import torch
 
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
+from mmssl.nn.image import MEAN, STD
 from mmssl.nn.tokenizer import Tokenizer
+from mmssl.nn.video import CHANGE, with_changes
 
 SMALL = {
     "image": Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": [16, 16, 32]}),
@@ -72,6 +74,21 @@ def test_every_parameter_learns_after_one_step(bundle: Encoders, name: str) -> N
         n for n, p in encoder.named_parameters() if p.grad is None or ((p.grad == 0).all() and "position" not in n)
     ]
     assert not silent
+
+
+def test_a_video_shows_its_changes_beside_its_frames() -> None:
+    clip = example("video")[0]
+    made = with_changes(clip)
+    assert made.shape == (3, 5, 6, 64, 48)
+    torch.testing.assert_close(made[:, :3], (clip - MEAN) / STD)
+    grey = ((clip - MEAN) / STD).mean(dim=1)
+    torch.testing.assert_close(made[:, 3, 1:], CHANGE * (grey[:, 1:] - grey[:, :-1]), atol=1e-4, rtol=1e-4)
+    assert torch.equal(made[:, 3, 1:], made[:, 4, :-1])
+    assert torch.equal(made[:, 3, 0], made[:, 4, 0])
+    assert torch.equal(made[:, 4, -1], made[:, 3, -1])
+    assert not with_changes(clip[:, :, :1])[:, 3:].any()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(with_changes(clip), made.bfloat16())
 
 
 def test_padding_does_not_change_a_sentence(bundle: Encoders) -> None:
