@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mmssl.nn.blocks import Conv2d, ResidualBlock, group_norm
@@ -29,7 +30,7 @@ class SmallImageEncoder(nn.Module):
         widths = [int(c) for c in channels]
         self.level_widths = dict(zip(self.strides, widths, strict=True))
         # The stem is a 7 x 7 convolution of stride 4: as cheap as 4 x 4 patches, without their seams.
-        self.stem = Conv2d(3, widths[0], 7, 4, 3)
+        self.stem = Conv2d(3, widths[0], 7, 4)
         self.stages = nn.ModuleList()
         previous = widths[0]
         kernels = ((3, 3), (3, 3))
@@ -44,7 +45,10 @@ class SmallImageEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Features:
         """Encode pictures."""
-        x = self.stem(((x - MEAN) / STD).contiguous(memory_format=torch.channels_last))
+        # Padded on one side: a cell (i, j) of stride 8 looks at the middle of its own 8 x 8 pixels, as every map over the
+        # picture takes it to. With the usual padding all cells look at their upper left corners, 3.5 pixels off.
+        x = F.pad((x - MEAN) / STD, (0, 3, 0, 3))
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
         levels = {}
         for stride, stage in zip(self.strides, self.stages, strict=True):
             x = stage(x)

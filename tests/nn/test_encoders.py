@@ -76,6 +76,18 @@ def test_every_parameter_learns_after_one_step(bundle: Encoders, name: str) -> N
     assert not silent
 
 
+def test_a_cell_of_the_map_looks_at_the_middle_of_its_own_pixels(bundle: Encoders) -> None:
+    encoder = bundle["image"].eval()
+    picture = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
+    encoder(picture).levels[8][0, :, 4, 3].square().sum().backward()
+    assert picture.grad is not None
+    seen = picture.grad.abs().sum(dim=(0, 1))
+    pixels = torch.arange(64) + 0.5
+    down, right = (float((seen.sum(dim=axis) * pixels).sum() / seen.sum()) for axis in (1, 0))
+    assert abs(down - (4 * 8 + 4)) < 1.5
+    assert abs(right - (3 * 8 + 4)) < 1.5
+
+
 def test_a_video_shows_its_changes_beside_its_frames() -> None:
     clip = example("video")[0]
     made = with_changes(clip)
