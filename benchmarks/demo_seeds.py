@@ -97,7 +97,7 @@ def main() -> None:
             make_shards(folder, size)
         every = list(demo_config(folder, size, 0, None, Path(scratch) / "none")[0].tasks)
         silent = [name for name in every if name != "subtitle_matching"]
-        kinds = [(seed, None) for seed in options.seeds] + [(seed, silent) for seed in options.without_subtitles]
+        kinds = [(seed, silent) for seed in options.without_subtitles] + [(seed, None) for seed in options.seeds]
         rows: list[dict[str, Any]] = []
         for number, (seed, tasks) in enumerate(kinds):
             row = {

@@ -62,7 +62,7 @@ class Size:
 
 
 STAGES = ("Soundstage", "shards", "pretraining", "action evaluation", "localization", "report")
-FULL = Size("demo", 2000, 512, 450, 32, 5, 96, 12, (100, 60, 370, 80, 25, 10))
+FULL = Size("demo", 2000, 512, 540, 32, 5, 96, 12, (95, 55, 450, 70, 20, 5))
 QUICK = Size("quick", 96, 64, 12, 16, 2, 64, 4, (15, 10, 30, 20, 10, 5))
 
 
@@ -113,7 +113,7 @@ def demo_config(
         "train.steps": size.steps,
         "train.heldout_batches": max(1, size.test // size.batch_size),
         "train.heldout_every": max(1, size.steps // 2),
-        "train.monitor_every": max(1, size.steps // 4),
+        "train.monitor_every": max(1, size.steps // 3),
         "train.checkpoint_every": max(1, size.steps // 2),
         "train.log_every": max(1, size.steps // 70),
         "train.gradients_every": 0,
