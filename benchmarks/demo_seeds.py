@@ -84,7 +84,7 @@ def main() -> None:
     """Measure, print, append."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="a demo's folder; a new corpus is rendered without")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="pretraining seeds")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="pretraining seeds")
     parser.add_argument("--without-subtitles", type=int, nargs="*", default=[0], help="seeds without the subtitle task")
     parser.add_argument("--quick", action="store_true", help="the quick demo's size: shows that the program works")
     options = parser.parse_args()
