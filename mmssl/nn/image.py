@@ -45,7 +45,7 @@ class SmallImageEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Features:
         """Encode pictures."""
-        # Padded on one side: a cell (i, j) of stride 8 looks at the middle of its own 8 x 8 pixels, as every map over the
+        # Padded on one side: a cell of stride 8 looks at the middle of its own 8 x 8 pixels, as every map over the
         # picture takes it to. With the usual padding all cells look at their upper left corners, 3.5 pixels off.
         x = F.pad((x - MEAN) / STD, (0, 3, 0, 3))
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
