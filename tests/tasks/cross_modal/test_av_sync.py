@@ -140,7 +140,12 @@ def test_settings_that_cannot_be_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_curriculum_learns_synchronisation_and_easy_negatives_alone_do_not() -> None:
+def test_synchronisation_is_learned_and_a_late_sound_is_noticed() -> None:
+    """AVTS, which pools over time, needs the hard negatives for it.
+
+    Compared point in time by point in time, a world of single events is learned from easy negatives, too: other clips'
+    sounds come at other instants.
+    """
     scores = {}
     for name, easy_share in (("curriculum", 0.3), ("easy alone", 1.1)):
         task = AVSync(size=SIZE, easy_share=min(easy_share, 1.0), augment=False)
@@ -157,5 +162,5 @@ def test_curriculum_learns_synchronisation_and_easy_negatives_alone_do_not() -> 
     assert scores["curriculum"][0] > 0.9
     assert scores["curriculum"][1] > 0.85
     assert scores["easy alone"][0] > 0.9
-    assert scores["easy alone"][1] < scores["curriculum"][1] - 0.15
+    assert scores["curriculum"][1] > scores["easy alone"][1] - 0.03
     assert scores["late"][1] < scores["curriculum"][1] - 0.1
