@@ -9,7 +9,16 @@ Counter-measures: positives and hard negatives have the same distribution of sta
 starts lie on one grid; where both sounds are alike (a steady hum) the hard negative is no negative and takes no part;
 it is also left out where it is silent or behind the clip's end, else silence would mean "out of sync". The
 embeddings keep the order in time: pooled over time, in sync and out of sync would look the same. The encoders have
-no batch statistics, so a clip and its own hard negative in one batch betray nothing.
+no batch statistics, and the heads standardise in-sync and out-of-sync sounds of the whole batch together, so a clip and
+its own hard negative in one batch betray nothing.
+
+Departures from the paper:
+
+- Picture and sound are compared at every place of the picture, and the score is the mean over places weighted by a
+  softmax; AVTS pools over the picture, where several moving things drown each other. With such a score easy negatives
+  alone teach much of the synchronisation.
+- InfoNCE is the default. The margin loss keeps the paper's form, on a distance made from the score,
+  ``sqrt(2 - 2 tanh(score))``, since a score over places is no distance of two embeddings.
 
 To save compute the picture goes through its encoder once, and both sounds together through theirs.
 """
