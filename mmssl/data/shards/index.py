@@ -17,51 +17,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmssl.data.shards.entry import MEDIA as MEDIA
+from mmssl.data.shards.entry import SampleEntry as SampleEntry
+from mmssl.data.shards.entry import ShardIndex as ShardIndex
+from mmssl.data.shards.members import read_members as read_members
 from mmssl.data.shards.spec import expand_shards as expand_shards
+from mmssl.data.shards.walk import walk
 from mmssl.errors import UserError
 
 VERSION = 1
-MEDIA = ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "ts")
-_LARGEST_JSON = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class SampleEntry:
-    """One sample of a shard.
-
-    `members` gives (offset of the bytes in the tar, size) for each extension. `duration` is in seconds. What a
-    foreign tar does not say is None.
-    """
-
-    key: str
-    members: dict[str, tuple[int, int]]
-    duration: float | None = None
-    has_audio: bool | None = None
-    label: str | None = None
-    n_sentences: int | None = None
-
-    @property
-    def media(self) -> str:
-        """Extension of the member with picture and sound (``"mp4"`` in shards of mmssl)."""
-        return next(extension for extension in MEDIA if extension in self.members)
-
-
-@dataclass(frozen=True, slots=True)
-class ShardIndex:
-    """All samples of one tar, in the order in which they lie in it; `without_media` counts those left out."""
-
-    path: Path
-    samples: list[SampleEntry]
-    without_media: int = 0
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
 
 def index_path(tar_path: Path) -> Path:
@@ -88,7 +56,7 @@ def read_index(tar_path: Path, *, store: bool = True) -> ShardIndex:
         header, samples = stored
         if header.get("mtime_ns") == status.st_mtime_ns:
             return ShardIndex(tar_path, samples, int(header.get("without_media", 0)))
-    walked = _walk(tar_path, status.st_size)
+    walked = walk(tar_path, status.st_size)
     if stored is not None and _same_members(stored[1], walked.samples):
         walked = ShardIndex(tar_path, stored[1], walked.without_media)
     if not walked.samples:
@@ -113,20 +81,7 @@ def write_index(
         "without_media": without_media,
     }
     lines = [json.dumps(header)]
-    for sample in samples:
-        lines.append(
-            json.dumps(
-                {
-                    "key": sample.key,
-                    "members": {name: list(place) for name, place in sample.members.items()},
-                    "duration": sample.duration,
-                    "has_audio": sample.has_audio,
-                    "n_sentences": sample.n_sentences,
-                    "label": sample.label,
-                },
-                ensure_ascii=False,
-            )
-        )
+    lines += [json.dumps(_row(sample), ensure_ascii=False) for sample in samples]
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
@@ -134,30 +89,6 @@ def write_index(
         os.fsync(file.fileno())
     os.replace(temporary, target)
     return target
-
-
-def read_members(tar_path: Path, entry: SampleEntry, extensions: Iterable[str] | None = None) -> dict[str, bytes]:
-    """Read the members of a sample (all, or those of `extensions` that it has) without walking the tar.
-
-    Raises:
-        UserError: the shard is missing or ends before the member does.
-    """
-    wanted = entry.members if extensions is None else [name for name in extensions if name in entry.members]
-    try:
-        descriptor = os.open(tar_path, os.O_RDONLY)
-    except FileNotFoundError:
-        raise UserError(f"shard '{tar_path}' does not exist any more") from None
-    try:
-        members = {name: os.pread(descriptor, size, at) for name in wanted for at, size in [entry.members[name]]}
-    finally:
-        os.close(descriptor)
-    for name, data in members.items():
-        if len(data) != entry.members[name][1]:
-            raise UserError(
-                f"shard '{tar_path}' ends within '{entry.key}.{name}': it changed after it was indexed; "
-                "run 'mmssl shards check' on it"
-            )
-    return members
 
 
 def _load(path: Path) -> tuple[dict[str, Any], list[SampleEntry]] | None:
@@ -172,6 +103,20 @@ def _load(path: Path) -> tuple[dict[str, Any], list[SampleEntry]] | None:
         return None
 
 
+def _row(sample: SampleEntry) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "key": sample.key,
+        "members": {name: list(place) for name, place in sample.members.items()},
+        "duration": sample.duration,
+        "has_audio": sample.has_audio,
+        "n_sentences": sample.n_sentences,
+        "label": sample.label,
+    }
+    if sample.packets is not None:
+        row["packets"] = list(sample.packets)
+    return row
+
+
 def _entry(row: dict[str, Any]) -> SampleEntry:
     return SampleEntry(
         key=row["key"],
@@ -180,59 +125,9 @@ def _entry(row: dict[str, Any]) -> SampleEntry:
         has_audio=row["has_audio"],
         label=row["label"],
         n_sentences=row["n_sentences"],
+        packets=None if row.get("packets") is None else (int(row["packets"][0]), int(row["packets"][1])),
     )
 
 
 def _same_members(a: list[SampleEntry], b: list[SampleEntry]) -> bool:
     return len(a) == len(b) and all(x.key == y.key and x.members == y.members for x, y in zip(a, b, strict=True))
-
-
-def _walk(tar_path: Path, size: int) -> ShardIndex:
-    """Index a tar from its headers; descriptions (.json, .cls) are read for label, duration and sound."""
-    groups: list[tuple[str, dict[str, tuple[int, int]]]] = []
-    seen: set[str] = set()
-    try:
-        with tarfile.open(tar_path, "r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                if not member.isfile() or name.startswith("__") or "." not in name:
-                    continue
-                stem, extension = name.split(".", 1)
-                key = f"{folder}/{stem}" if folder else stem
-                extension = extension.lower()
-                if member.offset_data + member.size > size:
-                    raise UserError(f"shard '{tar_path}' is cut short within '{member.name}'; copy it again")
-                if not groups or groups[-1][0] != key:
-                    if key in seen:
-                        raise UserError(f"shard '{tar_path}' has two samples with the key '{key}'")
-                    seen.add(key)
-                    groups.append((key, {}))
-                if extension in groups[-1][1]:
-                    raise UserError(f"shard '{tar_path}' has two members '{key}.{extension}'")
-                groups[-1][1][extension] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise UserError(f"shard '{tar_path}' is not a readable, uncompressed tar ({error})") from None
-    samples = [(key, members) for key, members in groups if any(name in members for name in MEDIA)]
-    with open(tar_path, "rb") as file:
-        entries = [_described(file.fileno(), key, members) for key, members in samples]
-    return ShardIndex(tar_path, entries, without_media=len(groups) - len(entries))
-
-
-def _described(descriptor: int, key: str, members: dict[str, tuple[int, int]]) -> SampleEntry:
-    meta: dict[str, Any] = {}
-    if "json" in members and members["json"][1] <= _LARGEST_JSON:
-        with contextlib.suppress(ValueError):  # a foreign description may be anything
-            found = json.loads(os.pread(descriptor, members["json"][1], members["json"][0]))
-            meta = found if isinstance(found, dict) else {}
-    label = meta.get("label")
-    if label is None and "cls" in members:
-        label = os.pread(descriptor, members["cls"][1], members["cls"][0]).decode(errors="replace").strip()
-    duration, has_audio, count = meta.get("duration"), meta.get("has_audio"), meta.get("n_sentences")
-    return SampleEntry(
-        key=key,
-        members=members,
-        duration=float(duration) if isinstance(duration, int | float) and duration > 0 else None,
-        has_audio=has_audio if isinstance(has_audio, bool) else None,
-        label=None if label is None else str(label),
-        n_sentences=count if isinstance(count, int) else None,
-    )
