@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from mmssl.randomness import Draws
 
 T = TypeVar("T")
+Pixels = Literal["rgb", "yuv"]
 TIME_TOLERANCE = 1e-6  # seconds; wanted times are looked up, never interpolated
+
+
+def picture_shape(size: tuple[int, int], pixels: Pixels) -> tuple[int, ...]:
+    """Shape of one picture of (height, width) `size`: [3, H, W], or [H * 3 / 2, W] of planes 4:2:0."""
+    height, width = size
+    return (3, height, width) if pixels == "rgb" else (height * 3 // 2, width)
 
 
 @dataclass(frozen=True, order=True)
@@ -198,7 +205,8 @@ class Clip:
 
     Args:
         key: the sample's key.
-        frames: uint8 [V, T, 3, H, W], RGB; T is 0 when no picture was wanted.
+        frames: uint8 [V, T, 3, H, W], RGB; or the planes of `Planes`, [V, T, H * 3 / 2, W], where `colour` is
+            given. T is 0 when no picture was wanted.
         wanted_times: float64 [V, T], the times that were asked for.
         frame_times: float64 [V, T], when the frame shown at that time began.
         audio: float32 [V, S] in [-1, 1].
@@ -209,6 +217,7 @@ class Clip:
         duration: seconds.
         anchors: float64 [V].
         geometry: float64 [2, 3], affine map from source pixels (x, y, 1) to frame pixels.
+        colour: (FFmpeg's number of the colour matrix, whether the range is full) of planes; None for RGB.
         decoded_pictures, decoder_calls: counters for the law of one decode.
     """
 
@@ -225,13 +234,17 @@ class Clip:
     duration: float
     anchors: np.ndarray
     geometry: np.ndarray
+    colour: tuple[int, bool] | None = None
     decoded_pictures: int = 0
     decoder_calls: int = 0
 
     def __post_init__(self) -> None:
-        if self.frames.ndim != 5 or self.frames.shape[2] != 3 or self.frames.dtype != np.uint8:
+        planes = self.colour is not None
+        fits = self.frames.ndim == 4 if planes else self.frames.ndim == 5 and self.frames.shape[2] == 3
+        if not fits or self.frames.dtype != np.uint8:
+            wanted = "[V, T, H * 3 / 2, W]" if planes else "[V, T, 3, H, W]"
             raise ValueError(
-                f"clip {self.key}: frames must be uint8 [V, T, 3, H, W], got {self.frames.dtype} {self.frames.shape}"
+                f"clip {self.key}: frames must be uint8 {wanted}, got {self.frames.dtype} {self.frames.shape}"
             )
         views, count = self.frames.shape[:2]
         for name in ("wanted_times", "frame_times"):
@@ -270,6 +283,32 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
+class Planes:
+    """Pictures as YUV 4:2:0, half the bytes of RGB, turned into RGB on the device (`mmssl.ops.colour`).
+
+    Args:
+        data: uint8 [B, V, T, H * 3 / 2, W]: the rows of the luma, then both chroma planes, each H/2 x W/2 samples
+            one after the other.
+        matrix: int64 [B], FFmpeg's number of the colour matrix (1 BT.709, 5 and 6 BT.601, 9 BT.2020).
+        full_range: bool [B], whether 0 to 255 is used, else 16 to 235.
+    """
+
+    data: torch.Tensor
+    matrix: torch.Tensor
+    full_range: torch.Tensor
+
+    def rgb(self) -> torch.Tensor:
+        """Uint8 [B, V, T, 3, H, W]."""
+        from mmssl.ops.colour import planes_to_rgb
+
+        return planes_to_rgb(self.data, self.matrix, self.full_range)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Planes:
+        """The same on another device."""
+        return Planes(*(x.to(device, non_blocking=non_blocking) for x in (self.data, self.matrix, self.full_range)))
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Clips on the device, decoded once for all tasks. Holds no label.
 
@@ -277,7 +316,7 @@ class Batch:
         keys, sources: the samples' keys and the sources they come from.
         seeds: int64 [B], `randomness.sample_seed` of each sample.
         weight: float32 [B], 0 for a row that fills the hole of a failed sample, else 1.
-        frames: uint8 [B, V, T, 3, H, W].
+        pixels: uint8 [B, V, T, 3, H, W], RGB, or `Planes`; `frames` is RGB either way.
         wanted_times, frame_times: float64 [B, V, T].
         audio: float32 [B, V, S].
         audio_start: float64 [B, V].
@@ -298,7 +337,7 @@ class Batch:
     sources: tuple[str, ...]
     seeds: torch.Tensor
     weight: torch.Tensor
-    frames: torch.Tensor
+    pixels: torch.Tensor | Planes
     wanted_times: torch.Tensor
     frame_times: torch.Tensor
     audio: torch.Tensor
@@ -323,15 +362,28 @@ class Batch:
 
     def __repr__(self) -> str:
         return (
-            f"Batch({len(self)} clips, frames={list(self.frames.shape)}, audio={list(self.audio.shape)}, "
+            f"Batch({len(self)} clips, frames={self._frames_shape()}, audio={list(self.audio.shape)}, "
             f"tokens={list(self.token_ids.shape)}, {int(self.has_audio.sum())} with sound, "
             f"{int(self.has_text.sum())} with text)"
         )
 
+    def _frames_shape(self) -> list[int]:
+        if not isinstance(self.pixels, Planes):
+            return list(self.pixels.shape)
+        *rows, height, width = self.pixels.data.shape
+        return [*rows, 3, height * 2 // 3, width]
+
+    @property
+    def frames(self) -> torch.Tensor:
+        """Uint8 [B, V, T, 3, H, W], RGB; planes are converted once a batch."""
+        if isinstance(self.pixels, Planes):
+            return self.once("frames", self.pixels.rgb)
+        return self.pixels
+
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.frames.device
+        return self.audio.device
 
     def draws(self, task: str) -> Draws:
         """The random draws of these samples for one task."""
@@ -412,6 +464,6 @@ class Batch:
         moved = {
             f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
             for f in dataclasses.fields(self)
-            if isinstance(getattr(self, f.name), torch.Tensor)
+            if isinstance(getattr(self, f.name), torch.Tensor | Planes)
         }
         return dataclasses.replace(self, **moved, _made={})

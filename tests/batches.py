@@ -161,7 +161,7 @@ class World:
             sources=("world",) * len(rows),
             seeds=torch.tensor(seeds, dtype=torch.int64),
             weight=torch.ones(len(rows)),
-            frames=self.frames[rows],
+            pixels=self.frames[rows],
             wanted_times=self.wanted_times[rows],
             frame_times=self.frame_times[rows],
             audio=self.audio[heard],
@@ -211,7 +211,7 @@ def small_encoders(seed: int = 0, width: int = 64) -> Encoders:
 def zero_input(batch: Batch, what: Literal["picture", "sound", "text"]) -> Batch:
     """The batch with one modality zeroed but still marked as present."""
     changes: Any = {
-        "picture": {"frames": torch.zeros_like(batch.frames)},
+        "picture": {"pixels": torch.zeros_like(batch.frames)},
         "sound": {"audio": torch.zeros_like(batch.audio)},
         "text": {"token_ids": torch.where(batch.token_mask, torch.ones_like(batch.token_ids), 0)},  # all [UNK]
     }[what]

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mmssl.clip import Batch, Clip, Sentence, Truth, Window
+from mmssl.clip import Batch, Clip, Planes, Sentence, Truth, Window
 from mmssl.data.sources import Place
 from mmssl.data.worker import Decoded, Row
 
@@ -81,7 +81,7 @@ def collate_clips(
         sources=tuple(sources) if sources is not None else ("",) * rows,
         seeds=torch.as_tensor(np.asarray(seeds if seeds is not None else np.zeros(rows), dtype=np.int64)),
         weight=torch.as_tensor(np.asarray(weight if weight is not None else np.ones(rows), dtype=np.float32)),
-        frames=stack("frames") if frames is None else frames,
+        pixels=_pixels(clips, stack("frames") if frames is None else frames),
         wanted_times=stack("wanted_times"),
         frame_times=stack("frame_times"),
         audio=stack("audio") if audio is None else audio,
@@ -100,6 +100,14 @@ def collate_clips(
         token_mask=ids != 0,
         counters=dict(counters or {}),
     )
+
+
+def _pixels(clips: Sequence[Clip], frames: torch.Tensor) -> torch.Tensor | Planes:
+    """The frames of a batch as RGB, or as planes with each clip's colour."""
+    if clips[0].colour is None:
+        return frames
+    colours = [clip.colour or (0, False) for clip in clips]
+    return Planes(frames, torch.tensor([m for m, _ in colours]), torch.tensor([full for _, full in colours]))
 
 
 def collate(
@@ -179,6 +187,7 @@ def blank(window: Window, frames: np.ndarray, audio: np.ndarray) -> Clip:
         audio=audio,
         audio_start=np.zeros(window.views),
         audio_rate=window.sound_rate,
+        colour=(5, False) if frames.ndim == 4 else None,
         has_picture=False,
         has_audio=False,
         sentences=(),

@@ -35,7 +35,7 @@ def decode_here(
     jobs: Iterable[Job], settings: Settings, given_up: dict[str, str]
 ) -> Generator[tuple[Job, Decoded], None, None]:
     """Decode in this process, by the same code as the workers."""
-    decoder = DECODERS[settings.decoder]()
+    decoder = DECODERS[settings.decoder](settings.pixels)
     layout = settings.layout
     for job in jobs:
         frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)

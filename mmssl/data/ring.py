@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmssl.clip import Window
+from mmssl.clip import Pixels, Window, picture_shape
 
 _ALIGNMENT = 64  # bytes
 
@@ -31,17 +31,19 @@ class Layout:
         window: what is decoded of a clip.
         rows: clips of a rank batch.
         slots: batches that a ring holds.
+        pixels: what a picture is.
     """
 
     window: Window
     rows: int
     slots: int
+    pixels: Pixels = "rgb"
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Shape [B, V, T, 3, H, W] of a slot's frames, uint8."""
+        """Shape [B, V, T, 3, H, W] of a slot's frames, uint8; [B, V, T, H * 3 / 2, W] of planes."""
         window = self.window
-        return (self.rows, window.views, window.picture_count, 3, *window.size)
+        return (self.rows, window.views, window.picture_count, *picture_shape(window.size, self.pixels))
 
     @property
     def audio(self) -> tuple[int, ...]:

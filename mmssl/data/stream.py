@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mmssl import distributed
-from mmssl.clip import Batch, Truth, Window
+from mmssl.clip import Batch, Pixels, Truth, Window
 from mmssl.data.collate import Tokenizes, collate
 from mmssl.data.plan import Plan, check_world, global_batch, quotas
 from mmssl.data.pool import Pool, decode_here
@@ -42,6 +42,7 @@ class Stream:
             of weight 0.
         anchor: where views lie: drawn, in the middle, or evenly spread.
         decoder: name of the decoder.
+        pixels: "rgb", or "yuv": planes stay as they come (half the bytes) until the device turns them into RGB.
         device: where the batches are put.
         timeout: seconds that one sample may take before its worker counts as hung.
 
@@ -67,6 +68,7 @@ class Stream:
         repeat: bool = True,
         anchor: Anchor = "random",
         decoder: str = "pyav",
+        pixels: Pixels = "rgb",
         device: torch.device | str = "cpu",
         timeout: float = 60.0,
     ) -> None:
@@ -80,6 +82,8 @@ class Stream:
             raise UserError(f"shuffle_shards must be at least 1, got {shuffle_shards}; shuffle=False keeps the order")
         if decoder not in DECODERS:
             raise UserError(f"no decoder '{decoder}' (there are {', '.join(DECODERS)}){nearest(decoder, DECODERS)}")
+        if pixels == "yuv" and any(side % 2 for side in window.size):
+            raise UserError(f"pixels='yuv' needs a window of even height and width, got {window.size}")
         self.quotas = quotas(given, batch_size)
         self.shuffle_shards = shuffle_shards if shuffle else 0
         self.sources = [IndexedSource(source, seed, self.shuffle_shards) for source in given]
@@ -92,7 +96,7 @@ class Stream:
         self.repeat = repeat
         self.device = device
         self.timeout = timeout
-        self.settings = Settings(window, anchor, decoder, batch_size // self.world, AHEAD)
+        self.settings = Settings(window, anchor, decoder, batch_size // self.world, AHEAD, pixels)
         self.positions = [0] * len(given)  # samples of each source handed out
         self.counters: Counter[str] = Counter()
         self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed

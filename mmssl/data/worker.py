@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmssl.clip import Clip, EncodedClip, Window
-from mmssl.data.decode.base import Decoder
+from mmssl.clip import Clip, EncodedClip, Pixels, Window
+from mmssl.data.decode.base import Buffers, Decoder
 from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.media import MediaError
 from mmssl.data.ring import Layout, Ring
@@ -30,7 +30,7 @@ from mmssl.data.sources import Place
 from mmssl.randomness import uniform_numpy
 
 Anchor = Literal["random", "centre", "even"]
-DECODERS: dict[str, Callable[[], Decoder]] = {"pyav": PyAVDecoder}
+DECODERS: dict[str, Callable[[Pixels], Decoder]] = {"pyav": PyAVDecoder}
 # Faults of the program, never of a sample: they stop the run at once. Whatever else a sample raises is a hole.
 PROGRAM_FAULTS = (NameError, TypeError, AttributeError, ImportError, AssertionError, NotImplementedError)
 
@@ -44,11 +44,12 @@ class Settings:
     decoder: str
     rows: int  # of a rank's batch
     slots: int  # batches that a worker may be ahead
+    pixels: Pixels = "rgb"
 
     @property
     def layout(self) -> Layout:
         """The ring of one worker."""
-        return Layout(self.window, self.rows, self.slots)
+        return Layout(self.window, self.rows, self.slots, self.pixels)
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,13 @@ def read_clip(place: Place) -> EncodedClip:
         media=members[place.entry.media],
         subtitles=members.get("vtt", b""),
         meta=meta,
+        packets=members.get("pkt"),
     )
 
 
-def decode_sample(place: Place, seed: int, settings: Settings, decoder: Decoder) -> Row | Failure:
+def decode_sample(
+    place: Place, seed: int, settings: Settings, decoder: Decoder, into: Buffers | None = None
+) -> Row | Failure:
     """Read and decode one sample; whatever its bytes raise gives a `Failure`, a fault of the program raises."""
     try:
         encoded = read_clip(place)
@@ -148,7 +152,7 @@ def decode_sample(place: Place, seed: int, settings: Settings, decoder: Decoder)
         # Decoding needs not measure it again; the description that `Truth` shows stays as it is.
         known = replace(encoded, meta={**encoded.meta, "duration": duration})
         anchors = anchors_of(seed, settings.anchor, settings.window.views, duration)
-        return Row(decoder.decode(known, settings.window, anchors), encoded.meta)
+        return Row(decoder.decode(known, settings.window, anchors, into), encoded.meta)
     except PROGRAM_FAULTS:
         raise
     except Exception as error:  # anything that unknown bytes may bring about: counted by cause, held to a budget
@@ -164,7 +168,7 @@ def decode_job(
     audio: np.ndarray,
     begin: Callable[[], None] = lambda: None,
 ) -> list[Answer]:
-    """Decode a batch into `frames` and `audio`, whose rows stay as they are where a sample fails.
+    """Decode a batch into `frames` and `audio`, whose rows hold anything where a sample fails.
 
     `begin` is called before each sample.
     """
@@ -174,11 +178,10 @@ def decode_job(
             answers.append(None)
             continue
         begin()
-        row = decode_sample(place, seed, settings, decoder)
+        row = decode_sample(place, seed, settings, decoder, Buffers(frames[number], audio[number]))
         if isinstance(row, Failure):
             answers.append(row)
         else:
-            frames[number], audio[number] = row.clip.frames, row.clip.audio
             beside = {f.name: getattr(row.clip, f.name) for f in fields(row.clip) if f.name not in ("frames", "audio")}
             answers.append((beside, row.meta))
     return answers
@@ -200,7 +203,7 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     connection = Connection(socket_descriptor)
     settings: Settings = connection.recv()
-    decoder = DECODERS[settings.decoder]()
+    decoder = DECODERS[settings.decoder](settings.pixels)
     ring = Ring(ring_descriptor, settings.layout)
     os.close(ring_descriptor)
     jobs: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()

@@ -37,7 +37,7 @@ def spoiled(batch: Batch, rows: Sequence[int]) -> Batch:
     audio[index] = -0.5 * audio[index].roll(100, dims=-1)
     token_ids = batch.token_ids.clone()
     token_ids[index] = token_ids[index].roll(1, dims=1)
-    return changed(batch, frames=frames, audio=audio, token_ids=token_ids)
+    return changed(batch, pixels=frames, audio=audio, token_ids=token_ids)
 
 
 def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
@@ -51,7 +51,7 @@ def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
 
     match what:
         case "picture":
-            return changed(batch, frames=blank(batch.frames), has_picture=blank(batch.has_picture))
+            return changed(batch, pixels=blank(batch.frames), has_picture=blank(batch.has_picture))
         case "sound":
             return changed(batch, audio=blank(batch.audio), has_audio=blank(batch.has_audio))
         case "text":

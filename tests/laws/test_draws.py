@@ -125,7 +125,7 @@ def test_rotation_shows_every_frame_and_both_mirrors(window: Window) -> None:
         frames = torch.zeros_like(batch.frames)
         frames[:, 0] = torch.arange(batch.frames.shape[2], dtype=torch.uint8)[None, :, None, None, None]
         frames[..., :16] += 100
-        marked = changed(batch, frames=frames)
+        marked = changed(batch, pixels=frames)
         numbers_of = {int(n): i for i, n in enumerate(marked.frames_of(span)[0, :, 0, 0, -1])}
         with torch.no_grad():
             example = task.pretext(marked, marked.draws("rotation"), LATE)

@@ -81,14 +81,13 @@ def test_boxes_follow_a_turned_picture(turns):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 3), st.integers(20, 90), st.integers(20, 90))
 def test_the_cut_is_read_from_the_decoders_geometry(turns, width, height):
-    from fractions import Fraction
 
     import av
     from av.video.reformatter import VideoReformatter
 
     from mmssl.data.decode import pictures
 
-    fitter = pictures.PictureFitter(VideoReformatter(), (32, 48), Fraction(1))
+    fitter = pictures.PictureFitter(VideoReformatter(), (32, 48))
     frame = av.VideoFrame.from_ndarray(np.zeros((2 * height, 2 * width, 3), np.uint8), format="rgb24")
     original, pictures.quarter_turns = pictures.quarter_turns, lambda _: turns
     try:

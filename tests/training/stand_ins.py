@@ -142,7 +142,7 @@ class TinyStream:
             sources=(self.name,) * rows,
             seeds=torch.from_numpy(seeds),
             weight=weight,
-            frames=frames.to(torch.uint8),
+            pixels=frames.to(torch.uint8),
             wanted_times=times,
             frame_times=times,
             audio=torch.zeros(rows, 1, 0),

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from mmssl.clip import Clip, EncodedClip, Window
+from mmssl.clip import Clip, EncodedClip, Pixels, Window, picture_shape
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Where a decoder writes a clip: memory of the caller, so that nothing is copied twice.
+
+    Args:
+        frames: uint8 [V, T, 3, H, W], or [V, T, H * 3 / 2, W] for planes.
+        audio: float32 [V, S].
+    """
+
+    frames: np.ndarray
+    audio: np.ndarray
+
+    @classmethod
+    def for_window(cls, window: Window, views: int, pixels: Pixels = "rgb") -> Buffers:
+        """New buffers of a window's shape."""
+        samples = window.sound_span.count if window.sound_span else 0
+        frames = np.empty((views, window.picture_count, *picture_shape(window.size, pixels)), np.uint8)
+        return cls(frames, np.empty((views, samples), np.float32))
 
 
 class Decoder(Protocol):
@@ -23,8 +44,11 @@ class Decoder(Protocol):
 
     name: str
 
-    def decode(self, clip: EncodedClip, window: Window, anchors: np.ndarray) -> Clip:
-        """Decode `window` around each of the anchors (float64 [V], seconds on the clip's clock)."""
+    def decode(self, clip: EncodedClip, window: Window, anchors: np.ndarray, into: Buffers | None = None) -> Clip:
+        """Decode `window` around each of the anchors (float64 [V], seconds on the clip's clock).
+
+        With `into` the clip's frames and audio are these arrays, written whole; after an error they hold anything.
+        """
         ...
 
     def duration(self, clip: EncodedClip) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from mmssl.data.media import MediaError, matrix_of, quarter_turns
+from mmssl.clip import Pixels
+from mmssl.data.media import BT601, MediaError, matrix_of, quarter_turns
 
 EDGE = 1e-6  # seconds: a frame's own time stamp, asked for in floating point, gives that frame
 MAX_PIXELS = 36_000_000
+_FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 # FFmpeg's AVColorSpace -> the matrix that swscale is told; what is not here is left to it
 _MATRICES = {
     1: Colorspace.ITU709,
@@ -24,53 +28,170 @@ _MATRICES = {
 }
 
 
+@dataclass(frozen=True)
+class Look:
+    """How the decoded pixels of a stream are to be shown, where the frames themselves may not say it.
+
+    Args:
+        aspect: width of a source pixel over its height.
+        turns: quarter turns clockwise; None takes each frame's own.
+        matrix: FFmpeg's colour matrix; None takes each frame's own.
+    """
+
+    aspect: Fraction = Fraction(1)
+    turns: int | None = None
+    matrix: int | None = None
+
+
 class PictureFitter:
     """Turns a frame upright, scales it to cover the wanted size and cuts it around its centre.
 
     Args:
         reformatter: kept by the caller from clip to clip, since setting up a scaler costs more than using it.
         size: (height, width) of the pictures.
-        aspect: width of a source pixel over its height.
+        look: what the frames do not say.
+        pixels: "rgb", or "yuv" for 8-bit planes 4:2:0 in one array (`mmssl.clip.Planes`).
     """
 
-    def __init__(self, reformatter: VideoReformatter, size: tuple[int, int], aspect: Fraction = Fraction(1)) -> None:
+    def __init__(
+        self,
+        reformatter: VideoReformatter,
+        size: tuple[int, int],
+        look: Look | None = None,
+        pixels: Pixels = "rgb",
+    ) -> None:
         self._reformatter = reformatter
         self._size = size
-        self._aspect = float(aspect)
+        self._look = look or Look()
+        self._yuv = pixels == "yuv"
+        self._plan: tuple[Any, ...] | None = None
+        self._plain: tuple[int, int] | None = None  # (width, height) of frames taken as they are
         self.geometry = np.eye(2, 3)  # of the last frame: coded source pixels (x, y, 1) -> picture pixels
+        self.colour: tuple[int, bool] | None = None  # of the last frame: matrix, full range; None when it is RGB
 
     def fit(self, frame: Any) -> np.ndarray:
-        """Uint8 [3, H, W], RGB, of an `av.VideoFrame`.
+        """Uint8 [3, H, W], RGB, of an `av.VideoFrame`; with planes uint8 [H * 3 / 2, W].
 
         Raises:
             MediaError: the frame is too large.
         """
-        if frame.width * frame.height > MAX_PIXELS:
-            raise MediaError("picture too large", f"{frame.width} x {frame.height} pixels (at most {MAX_PIXELS})")
         height, width = self._size
-        turns = quarter_turns(frame)
-        shown = (frame.width * self._aspect, float(frame.height))
-        if turns % 2:
-            shown = shown[::-1]
-        scale = max(width / shown[0], height / shown[1])
-        upright = (max(width, round(shown[0] * scale)), max(height, round(shown[1] * scale)))
-        scaled = upright[::-1] if turns % 2 else upright
-        smaller = scaled[0] < frame.width or scaled[1] < frame.height
-        # swscale takes a thread a core unless told otherwise, which makes two workers slower than one.
+        out: np.ndarray = np.empty((height * 3 // 2, width) if self._yuv else (3, height, width), np.uint8)
+        self.fit_into(frame, out)
+        return out
+
+    def fit_into(self, frame: Any, out: np.ndarray) -> None:
+        """As `fit`, into `out`."""
+        width, height = frame.width, frame.height
+        if self._plain == (width, height):
+            _copy_whole(frame, width, height, out.reshape(-1))
+            return
+        turns = self._look.turns
+        turns = quarter_turns(frame) if turns is None else turns
+        if self._plan is None or self._plan[:3] != (width, height, turns):
+            self._plan = self._planned(width, height, turns)
+        scaled, left, top, interpolation = self._plan[3:]
+        matrix = matrix_of(frame) if self._look.matrix is None else self._look.matrix
+        if self._yuv:
+            self._copy_planes(self._as_planes(frame, scaled, matrix, interpolation), out, turns, left, top)
+            return
+        # swscale takes a thread a core unless told otherwise, which makes two workers slower than one. Planes of RGB
+        # are copied as they are; packed pixels would have to be taken apart, which costs more than converting them.
         rgb = self._reformatter.reformat(
             frame,
             width=scaled[0],
             height=scaled[1],
-            format="rgb24",
-            src_colorspace=_MATRICES.get(matrix_of(frame)),
-            interpolation=Interpolation.AREA if smaller else Interpolation.BILINEAR,
+            format="gbrp",
+            src_colorspace=_MATRICES.get(matrix),
+            interpolation=interpolation,
             threads=1,
-        ).to_ndarray()
-        if turns:
-            rgb = np.rot90(rgb, -turns)
-        left, top = (upright[0] - width) // 2, (upright[1] - height) // 2
-        self.geometry = _affine(scaled[0] / frame.width, scaled[1] / frame.height, scaled, turns, left, top)
-        return rgb[top : top + height, left : left + width].transpose(2, 0, 1)
+        )
+        high, wide = self._size
+        for channel, plane in zip((1, 2, 0), rgb.planes, strict=True):
+            picture = _rows(plane, *scaled)
+            if turns:
+                picture = np.rot90(picture, -turns)
+            out[channel] = picture[top : top + high, left : left + wide]
+
+    def _planned(self, width: int, height: int, turns: int) -> tuple[Any, ...]:
+        """What does not change from frame to frame."""
+        if width * height > MAX_PIXELS:
+            raise MediaError("picture too large", f"{width} x {height} pixels (at most {MAX_PIXELS})")
+        high, wide = self._size
+        shown = (width * float(self._look.aspect), float(height))
+        if turns % 2:
+            shown = shown[::-1]
+        scale = max(wide / shown[0], high / shown[1])
+        upright = (max(wide, round(shown[0] * scale)), max(high, round(shown[1] * scale)))
+        left, top = (upright[0] - wide) // 2, (upright[1] - high) // 2
+        if self._yuv:  # chroma has half the resolution: cuts lie between its samples
+            upright = (upright[0] + upright[0] % 2, upright[1] + upright[1] % 2)
+            left, top = left - left % 2, top - top % 2
+        scaled = upright[::-1] if turns % 2 else upright
+        smaller = scaled[0] < width or scaled[1] < height
+        interpolation = Interpolation.AREA if smaller else Interpolation.BILINEAR
+        self.geometry = _affine(scaled[0] / width, scaled[1] / height, scaled, turns, left, top)
+        return (width, height, turns, scaled, left, top, interpolation)
+
+    def _as_planes(self, frame: Any, size: tuple[int, int], matrix: int, interpolation: Interpolation) -> Any:
+        """The frame as 8-bit yuv420p of (width, height) `size`, in its own matrix and range."""
+        full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
+        if frame.format.is_rgb:
+            matrix, full = BT601, False
+        self.colour = (matrix, full)
+        if frame.format.name in ("yuv420p", "yuvj420p") and size == (frame.width, frame.height):
+            if size == self._size[::-1] and self._look.turns == 0 and self._look.matrix is not None:
+                self._plain = size
+            return frame
+        kept = ColorRange.JPEG if full else ColorRange.MPEG
+        return self._reformatter.reformat(
+            frame,
+            width=size[0],
+            height=size[1],
+            format="yuv420p",
+            interpolation=interpolation,
+            src_color_range=None if frame.format.is_rgb else kept,
+            dst_color_range=kept,
+            dst_colorspace=Colorspace.ITU601 if frame.format.is_rgb else None,
+            threads=1,
+        )
+
+    def _copy_planes(self, frame: Any, out: np.ndarray, turns: int, left: int, top: int) -> None:
+        """Luma rows, then those of both chroma planes, each half a luma row long."""
+        high, wide = self._size
+        flat = out.reshape(-1)
+        at = 0
+        for plane, part in zip(frame.planes, (1, 2, 2), strict=True):
+            picture = _rows(plane, frame.width // part, frame.height // part)
+            if turns:
+                picture = np.rot90(picture, -turns)
+            h, w = high // part, wide // part
+            if left or top or picture.shape != (h, w):
+                picture = picture[top // part : top // part + h, left // part : left // part + w]
+            flat[at : at + h * w].reshape(h, w)[:] = picture
+            at += h * w
+
+
+def _copy_whole(frame: Any, width: int, height: int, flat: np.ndarray) -> None:
+    """The three planes of a yuv420p frame without the padding of their rows: most of a clip's frames, so no detours."""
+    at = 0
+    for plane in frame.planes:
+        length = plane.line_size
+        rows: np.ndarray = np.frombuffer(plane, np.uint8, length * height)
+        if length == width:
+            flat[at : at + width * height] = rows
+        else:
+            flat[at : at + width * height].reshape(height, width)[:] = rows.reshape(height, length)[:, :width]
+        at += width * height
+        if at == width * height:
+            width, height = width // 2, height // 2
+
+
+def _rows(plane: Any, width: int, height: int) -> np.ndarray:
+    """Uint8 [height, width]: a plane of 8-bit samples, without the padding of its rows."""
+    length = plane.line_size
+    rows: np.ndarray = np.frombuffer(plane, np.uint8, length * height).reshape(height, length)
+    return rows if length == width else rows[:, :width]
 
 
 def _affine(sx: float, sy: float, scaled: tuple[int, int], turns: int, left: int, top: int) -> np.ndarray:
@@ -87,36 +208,64 @@ def _affine(sx: float, sy: float, scaled: tuple[int, int], turns: int, left: int
     return matrix
 
 
+class Pictures:
+    """The pictures of a window in the making, written where they are to lie.
+
+    Args:
+        fitter: makes the pictures.
+        wanted: float64 [V, T], the wanted times.
+        frames: uint8 [V, T, ...], what is written.
+    """
+
+    def __init__(self, fitter: PictureFitter, wanted: np.ndarray, frames: np.ndarray) -> None:
+        self.fitter = fitter
+        self.wanted = wanted
+        self.frames = frames
+        self.stamps = wanted.copy()  # float64 [V, T], when the frame shown began
+        self.decoded = 0
+        self._flat = frames.reshape(wanted.size, *frames.shape[2:])
+
+    def show(self, frame: Any, slots: Sequence[int], began: float) -> None:
+        """Convert a frame once and write it to all places (counted through [V, T]) that want it."""
+        first = slots[0]
+        self.fitter.fit_into(frame, self._flat[first])
+        flat_stamps = self.stamps.reshape(-1)
+        flat_stamps[first] = began
+        for slot in slots[1:]:
+            self._flat[slot] = self._flat[first]
+            flat_stamps[slot] = began
+
+
 class PicturePicker:
     """Gives each wanted time the frame on screen, from frames that come in display order.
 
     That is the last frame whose time stamp is not after the wanted time; before the first frame it is the first,
     past the end the last. Each frame that is shown is converted once, however often it is wanted.
-
-    Args:
-        fitter: makes the pictures.
-        times: float64 [K], sorted wanted times.
     """
 
-    def __init__(self, fitter: PictureFitter, times: np.ndarray) -> None:
-        self.times = times
-        self.chosen: list[int] = []  # for each wanted time so far, which of `pictures`
-        self.pictures: list[np.ndarray] = []
-        self.stamps: list[float] = []  # when each of `pictures` began
-        self.decoded = 0
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        times = pictures.wanted.reshape(-1)
+        self._slots = np.argsort(times, kind="stable")
+        self._times = times[self._slots]  # sorted
+        self._next = 0
         self.first_time = np.inf
-        self._fitter = fitter
         self._held: Any = None
         self._held_time = -np.inf
 
     @property
     def complete(self) -> bool:
         """Whether every wanted time has its picture."""
-        return len(self.chosen) == len(self.times)
+        return self._next == len(self._times)
+
+    @property
+    def started(self) -> bool:
+        """Whether a wanted time has its picture."""
+        return self._next > 0
 
     def add(self, frame: Any, time: float) -> None:
         """Take the next frame, on screen from `time` on; one that steps back in time is not shown."""
-        self.decoded += 1
+        self._pictures.decoded += 1
         self.first_time = min(self.first_time, time)
         if time < self._held_time:
             return
@@ -131,10 +280,8 @@ class PicturePicker:
 
     def _take(self, until: float) -> None:
         """Give the held frame to all wanted times before `until`."""
-        converted = False
-        while not self.complete and self.times[len(self.chosen)] + EDGE < until:
-            if not converted:
-                self.pictures.append(self._fitter.fit(self._held))
-                self.stamps.append(self._held_time)
-                converted = True
-            self.chosen.append(len(self.pictures) - 1)
+        begin = self._next
+        while not self.complete and self._times[self._next] + EDGE < until:
+            self._next += 1
+        if self._next > begin:
+            self._pictures.show(self._held, self._slots[begin : self._next].tolist(), self._held_time)

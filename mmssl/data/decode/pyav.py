@@ -1,20 +1,28 @@
-"""The default decoder: PyAV (libavcodec), exactly the frames and samples that a window wants, in one demux pass."""
+"""The default decoder: PyAV (libavcodec), exactly the frames and samples that a window wants, in one pass.
+
+A clip with a packet table is decoded from its packets alone (`by_packets`); any other, and one whose table does not
+hold, through the demuxer. Both give the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mmssl.clip import Clip, EncodedClip, Window
-from mmssl.data.decode.pictures import EDGE, PictureFitter, PicturePicker
+from mmssl.clip import Clip, EncodedClip, Pixels, Window
+from mmssl.data.decode.base import Buffers
+from mmssl.data.decode.by_packets import OpenDecoders, read_pictures, read_sound
+from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, PicturePicker, Pictures
 from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.decode.text import sentences_of
 from mmssl.data.media import MediaError, audio_stream, clock_zero, open_media, pixel_aspect, video_stream
+from mmssl.data.packets import BadTable, PacketTable
 
 PREROLL = 0.15  # seconds of sound decoded before the wanted stretch, so that codecs with overlap are settled
 SEEK_FROM = 1.5  # seconds: nearer to the beginning, decoding on is cheaper than seeking
@@ -22,74 +30,132 @@ LONGEST = 1e6  # seconds; a clip that says it is longer lies
 
 
 class PyAVDecoder:
-    """Decodes mp4, Matroska, AVI, MPEG, Ogg, FLV, ASF and others held in memory, with one thread."""
+    """Decodes mp4, Matroska, AVI, MPEG, Ogg, FLV, ASF and others held in memory, with one thread.
+
+    Args:
+        pixels: "rgb", or "yuv" for planes 4:2:0 as they come.
+    """
 
     name = "pyav"
 
-    def __init__(self) -> None:
+    def __init__(self, pixels: Pixels = "rgb") -> None:
+        self.pixels = pixels
         self._reformatter = VideoReformatter()
+        self._decoders = OpenDecoders()
 
     def duration(self, clip: EncodedClip) -> float:
         """See `Decoder.duration`."""
         given = clip.meta.get("duration")
         if isinstance(given, int | float) and 0 < given < LONGEST:
             return float(given)
+        table = _table_of(clip)
+        if table is not None and 0 < table.duration < LONGEST:
+            return table.duration
         with _errors_of(clip), open_media(clip.media) as container:
-            return _measured_duration(container)
+            return measured_duration(container)
 
-    def decode(self, clip: EncodedClip, window: Window, anchors: np.ndarray) -> Clip:
-        """See `Decoder.decode`."""
+    def decode(
+        self,
+        clip: EncodedClip,
+        window: Window,
+        anchors: np.ndarray,
+        into: Buffers | None = None,
+        only_table: bool = False,
+    ) -> Clip:
+        """See `Decoder.decode`. With `only_table` a table that does not hold is an error, for checks of it."""
         anchors = np.asarray(anchors, dtype=np.float64)
         duration = self.duration(clip)
-        with _errors_of(clip):
-            reading = _Reading(self._reformatter, window, anchors, duration)
-            with open_media(clip.media) as container:
-                on_time = reading.read(container, seek=True)
-            decoded = reading.picker.decoded
-            if not on_time:  # the file's index led past what is wanted: from the beginning, then
-                reading = _Reading(self._reformatter, window, anchors, duration)
-                with open_media(clip.media) as container:
-                    reading.read(container, seek=False)
-                decoded += reading.picker.decoded
-            frames, stamps = reading.frames()
-        views = len(anchors)
+        into = into or Buffers.for_window(window, len(anchors), self.pixels)
+        table = _table_of(clip)
+        reading = None
+        decoded = 0
+        if table is not None:
+            reading = _Reading(self, window, anchors, duration, into)
+            try:
+                reading.by_table(clip.media, table)
+            except (MediaError, av.FFmpegError):
+                self._decoders.forget()
+                if only_table:
+                    raise
+                decoded += reading.pictures.decoded
+                reading, table = None, None  # the demuxer says what is wrong, or copes
+        if reading is None:
+            with _errors_of(clip):
+                for seek in (True, False):  # where a file's index leads past what is wanted: from the beginning
+                    reading = _Reading(self, window, anchors, duration, into)
+                    with open_media(clip.media) as container:
+                        on_time = reading.by_demuxer(container, seek)
+                    decoded += reading.pictures.decoded
+                    if on_time:
+                        break
+        assert reading is not None
+        if table is not None:
+            decoded += reading.pictures.decoded
+        if not reading.has_picture:
+            into.frames[:] = 0
         placers = reading.placers
-        count = window.sound_span.count if window.sound_span else 0
         return Clip(
             key=clip.key,
-            frames=frames,
+            frames=into.frames,
             wanted_times=reading.wanted,
-            frame_times=stamps,
-            audio=np.stack([p.samples for p in placers]) if placers else np.zeros((views, count), np.float32),
-            audio_start=np.array([p.start for p in placers]) if placers else np.zeros(views),
+            frame_times=reading.pictures.stamps,
+            audio=into.audio,
+            audio_start=np.array([p.start for p in placers]) if placers else np.zeros(len(anchors)),
             audio_rate=window.sound_rate,
             has_picture=reading.has_picture,
             has_audio=any(p.placed for p in placers),
             sentences=sentences_of(clip) if window.text else (),
             duration=duration,
             anchors=anchors,
-            geometry=reading.fitter.geometry,
+            geometry=reading.pictures.fitter.geometry,
+            colour=reading.colour,
             decoded_pictures=decoded,
             decoder_calls=1,
         )
 
 
 class _Reading:
-    """One pass over a container for one window."""
+    """One pass over a clip for one window."""
 
-    def __init__(self, reformatter: VideoReformatter, window: Window, anchors: np.ndarray, duration: float) -> None:
-        self.window = window
+    def __init__(
+        self, decoder: PyAVDecoder, window: Window, anchors: np.ndarray, duration: float, into: Buffers
+    ) -> None:
+        self.decoder, self.window = decoder, window
         self.wanted = np.stack([window.picture_times(a, duration) for a in anchors])
-        self.times = np.unique(self.wanted)
+        into.audio[:] = 0
         grids = [window.sound_grid(a, duration) for a in anchors] if window.sounds else []
-        self.placers = [SoundPlacer(window.sound_rate, first, count) for first, count in grids]
-        self.fitter = PictureFitter(reformatter, window.size)
-        self.picker = PicturePicker(self.fitter, self.times)
+        self.placers = [
+            SoundPlacer(window.sound_rate, first, into.audio[view]) for view, (first, _) in enumerate(grids)
+        ]
         self.has_picture = False
-        self._reformatter = reformatter
+        self._into = into
+        self._look(Look())
 
-    def read(self, container: Any, seek: bool) -> bool:
-        """Read what is wanted; False when a seek has led past its beginning."""
+    def _look(self, look: Look) -> None:
+        fitter = PictureFitter(self.decoder._reformatter, self.window.size, look, self.decoder.pixels)
+        self.pictures = Pictures(fitter, self.wanted, self._into.frames)
+
+    @property
+    def colour(self) -> tuple[int, bool] | None:
+        """Matrix and range of planes; None for RGB."""
+        found = self.pictures.fitter.colour
+        return (found or (5, False)) if self.decoder.pixels == "yuv" else None
+
+    def by_table(self, media: bytes, table: PacketTable) -> None:
+        """Read what is wanted from the packets that hold it."""
+        view, decoders = memoryview(media), self.decoder._decoders
+        self.has_picture = table.video is not None
+        if table.video is None and table.audio is None:
+            raise MediaError("no video stream", "the table has neither picture nor sound")
+        if table.video is not None and self.wanted.size:
+            facts = table.video.facts
+            self._look(Look(Fraction(*facts["aspect"]), facts["turns"], facts["matrix"]))
+            read_pictures(decoders.of(table.video), view, table.video, table.zero, self.pictures)
+        if table.audio is not None and self.placers:
+            read_sound(decoders, view, table.audio, table.zero, self.placers)
+
+    def by_demuxer(self, container: Any, seek: bool) -> bool:
+        """Read what is wanted through the demuxer; False when a seek has led past its beginning."""
         sound: Any = audio_stream(container)
         moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         video: Any = video_stream(container) if moving or sound is None else None
@@ -97,31 +163,41 @@ class _Reading:
         zero = clock_zero(container)
         clock = video if video is not None else sound
         if video is not None:
-            self.fitter = PictureFitter(self._reformatter, self.window.size, pixel_aspect(video))
-            self.picker = PicturePicker(self.fitter, self.times)
-        video = video if len(self.times) else None
+            self._look(Look(pixel_aspect(video)))
+        picker = PicturePicker(self.pictures)
+        times = self.wanted.reshape(-1)
+        video = video if len(times) else None
         sound = sound if self.placers else None
         sound_from = min((p.start for p in self.placers), default=np.inf)
-        begin = min(self.times[0] if video is not None else np.inf, sound_from - PREROLL)
+        begin = min(times.min() if video is not None else np.inf, sound_from - PREROLL)
         seeked = seek and (video is not None or sound is not None) and begin > SEEK_FROM
         if seeked:
             container.seek(int((begin + zero) / clock.time_base), stream=clock, backward=True)
-        heard_from = self._demux(container, video, sound, zero, sound_from - PREROLL, seeked)
-        if video is not None and not self.picker.chosen:
+        heard_from = self._demux(container, video, sound, zero, picker, sound_from - PREROLL, seeked)
+        if video is not None and not picker.started:
             if seeked:
                 return False
             raise MediaError("no frame", "the picture stream holds no decodable frame")
-        seen_late = video is not None and self.picker.first_time > self.times[0] + EDGE
+        seen_late = video is not None and picker.first_time > times.min() + EDGE
         return not (seeked and (seen_late or (sound is not None and heard_from > sound_from)))
 
-    def _demux(self, container: Any, video: Any, sound: Any, zero: float, sound_from: float, seeked: bool) -> float:
+    def _demux(
+        self,
+        container: Any,
+        video: Any,
+        sound: Any,
+        zero: float,
+        picker: PicturePicker,
+        sound_from: float,
+        seeked: bool,
+    ) -> float:
         """One pass over the packets until everything wanted is there; returns the time of the first sound decoded."""
         streams = [s for s in (video, sound) if s is not None]
         if not streams:
             return np.inf
         for stream in streams:
             stream.codec_context.thread_count = 1
-        picker, placers = self.picker, self.placers
+        placers = self.placers
         sound_until = max((p.end for p in placers), default=0.0)
         sound_base = float(sound.time_base) if sound is not None else 0.0
         heard_from = np.inf
@@ -155,19 +231,15 @@ class _Reading:
             placer.flush()
         return heard_from
 
-    def frames(self) -> tuple[np.ndarray, np.ndarray]:
-        """Uint8 [V, T, 3, H, W] and the float64 [V, T] times when those frames began; zeros without a picture."""
-        views, count = self.wanted.shape
-        frames = np.zeros((views, count, 3, *self.window.size), dtype=np.uint8)
-        stamps = self.wanted.copy()
-        if self.picker.chosen:
-            place = np.searchsorted(self.times, self.wanted)
-            for view in range(views):
-                for slot in range(count):
-                    number = self.picker.chosen[place[view, slot]]
-                    frames[view, slot] = self.picker.pictures[number]
-                    stamps[view, slot] = self.picker.stamps[number]
-        return frames, stamps
+
+def _table_of(clip: EncodedClip) -> PacketTable | None:
+    """The clip's packet table, or None where it has none that holds."""
+    if clip.packets is None:
+        return None
+    try:
+        return PacketTable.from_bytes(clip.packets, len(clip.media))
+    except BadTable:
+        return None
 
 
 @contextmanager
@@ -186,7 +258,7 @@ def _seconds(frame: Any) -> float | None:
     return None if frame.dts is None else float(frame.dts * frame.time_base)
 
 
-def _measured_duration(container: Any) -> float:
+def measured_duration(container: Any) -> float:
     """End of the picture (or else the sound) on the clip's clock, from the header or by reading the time stamps."""
     streams = [*container.streams.video, *container.streams.audio]
     if not streams:

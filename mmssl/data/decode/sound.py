@@ -19,15 +19,16 @@ class SoundPlacer:
 
     Args:
         rate: samples a second of the grid.
-        first, count: the stretch of the grid that is wanted.
+        first: sample of the grid with which the wanted stretch begins.
+        samples: float32 [S], zeros, what is written.
     """
 
-    def __init__(self, rate: int, first: int, count: int) -> None:
+    def __init__(self, rate: int, first: int, samples: np.ndarray) -> None:
         self.rate = rate
         self.first = first
-        self.samples = np.zeros(count, dtype=np.float32)
+        self.samples = samples
         self.placed = 0
-        self._resampler: Any = None
+        self._run: list[np.ndarray] = []  # sound of another rate, resampled as a whole when its run ends
         self._form: tuple[str, str, int] | None = None
         self._next_time = 0.0  # where the current run's input ends, seconds
         self._next_index = 0  # where the current run's output goes on, samples of the grid
@@ -42,8 +43,11 @@ class SoundPlacer:
         """End of the wanted stretch in seconds."""
         return (self.first + len(self.samples)) / self.rate
 
-    def add(self, frame: Any, time: float | None) -> None:
-        """Take an `av.AudioFrame` whose first sample sounds at `time`; without one it follows the frame before."""
+    def add(self, frame: Any, time: float | None, skip: int = 0, drop: int = 0) -> None:
+        """Take an `av.AudioFrame` whose first sample sounds at `time`; without one it follows the frame before.
+
+        `skip` samples at its beginning and `drop` at its end are not part of the sound.
+        """
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form or (time is not None and abs(time - self._next_time) > SAME_RUN):
             self.flush()
@@ -52,24 +56,36 @@ class SoundPlacer:
             self._next_index = round(self._next_time * self.rate)
         self._next_time += frame.samples / frame.sample_rate
         if frame.sample_rate == self.rate:
-            self._write(mono(frame))
+            self._write(mono(frame), skip, drop)
             return
-        if self._resampler is None:
-            self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
-        for part in self._resampler.resample(_mono_frame(frame)):
-            self._write(mono(part))
+        sound = mono(frame)
+        if skip or drop:
+            sound = sound.copy()
+            sound[:skip] = 0.0
+            sound[len(sound) - drop :] = 0.0
+        self._run.append(sound)
 
     def flush(self) -> None:
-        """Write what the resampler still holds."""
-        if self._resampler is not None:
-            for part in self._resampler.resample(None):
-                self._write(mono(part))
-            self._resampler = None
+        """Write the sound that waits for its run to end."""
+        if not self._run:
+            return
+        assert self._form is not None
+        whole = av.AudioFrame.from_ndarray(np.concatenate(self._run)[None], format="fltp", layout="mono")
+        whole.sample_rate = self._form[2]  # no time stamp: runs are placed here, not by the resampler
+        self._run.clear()
+        resampler = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
+        for part in (*resampler.resample(whole), *resampler.resample(None)):
+            self._write(mono(part))
 
-    def _write(self, sound: np.ndarray) -> None:
-        begin = self._next_index - self.first
+    def _write(self, sound: np.ndarray, skip: int = 0, drop: int = 0) -> None:
+        begin = self._next_index
         self._next_index += len(sound)
-        low, high = max(begin, 0), min(begin + len(sound), len(self.samples))
+        self.write(sound, begin, skip, drop)
+
+    def write(self, sound: np.ndarray, index: int, skip: int = 0, drop: int = 0) -> None:
+        """Put samples (float32, mono) at `index` of the grid, without the first `skip` and the last `drop`."""
+        begin = index - self.first
+        low, high = max(begin + skip, 0), min(begin + len(sound) - drop, len(self.samples))
         if low < high:
             self.samples[low:high] = sound[low - begin : high - begin]
             self.placed += high - low
@@ -77,8 +93,12 @@ class SoundPlacer:
 
 def mono(frame: Any) -> np.ndarray:
     """Float32 [N] in [-1, 1]: the mean of a frame's channels (whose names may be unknown)."""
-    if frame.format.name == "fltp" and len(frame.planes) == 1:
-        return np.frombuffer(frame.planes[0], np.float32, frame.samples)
+    if frame.format.name == "fltp":
+        channels = [np.frombuffer(plane, np.float32, frame.samples) for plane in frame.planes]
+        if len(channels) == 1:
+            return channels[0]
+        if len(channels) == 2:
+            return (channels[0] + channels[1]) * np.float32(0.5)
     data = frame.to_ndarray()
     if frame.format.is_packed:
         data = data.reshape(frame.samples, -1).T
@@ -88,10 +108,3 @@ def mono(frame: Any) -> np.ndarray:
     elif data.dtype.kind == "i":
         sound = sound / -float(np.iinfo(data.dtype).min)
     return np.asarray(sound, dtype=np.float32)
-
-
-def _mono_frame(frame: Any) -> Any:
-    """The frame as one channel of floats, without a time stamp: runs are placed here, not by the resampler."""
-    made = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono(frame))[None], format="fltp", layout="mono")
-    made.sample_rate = frame.sample_rate
-    return made

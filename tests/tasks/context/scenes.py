@@ -23,7 +23,7 @@ def picture_batch(frames: np.ndarray, *, epoch: int = 0, first: int = 0, span: S
         sources=("films",) * count,
         seeds=torch.tensor([sample_seed(0, epoch, "films", key) for key in keys]),
         weight=torch.ones(count),
-        frames=torch.from_numpy(frames)[:, None],
+        pixels=torch.from_numpy(frames)[:, None],
         wanted_times=wanted,
         frame_times=wanted.clone(),
         audio=torch.zeros(count, 1, 0),

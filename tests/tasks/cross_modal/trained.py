@@ -40,7 +40,7 @@ def ramp(batch: Batch) -> Batch:
 def clock(batch: Batch) -> Batch:
     """The batch with frames whose grey value is their wanted time, 50 grey levels a second."""
     level = (batch.wanted_times * 50).round().to(torch.uint8)
-    return changed(batch, frames=level[..., None, None, None].expand_as(batch.frames).contiguous())
+    return changed(batch, pixels=level[..., None, None, None].expand_as(batch.frames).contiguous())
 
 
 def mean(outcome: Outcome, metric: str) -> float:

@@ -1,0 +1,151 @@
+"""The packet table of a clip: where each packet of its picture and sound lies in the member's bytes, and when it shows.
+
+With a table a decoder is fed just the packets that a window needs, straight from the bytes: no container is opened,
+probed or sought. A table is written only if it was seen to give what the demuxer gives (`mmssl.data.packets_make`).
+
+The bytes are those of the member ``{key}.pkt``: the mark ``mmssl-pk1``, the length of a JSON header (uint32, little
+endian), the header, then for each stream four arrays over its packets in decode order: offset uint32, size uint32,
+pts int32, flags uint8.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+MAGIC = b"mmssl-pk1"
+_LENGTH = struct.Struct("<I")
+_LARGEST_HEADER = 1 << 20
+KEY, DISCARD, DISPOSABLE = 1, 2, 4
+
+
+class BadTable(Exception):
+    """The bytes are no packet table, or not one of this clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTable:
+    """One stream's packets in decode order.
+
+    Args:
+        codec: FFmpeg's name of the decoder.
+        extradata: what the decoder needs beside the packets (parameter sets, the AAC configuration).
+        time_base: (numerator, denominator) of `pts`.
+        offset, size: int64 [P], where the bytes of each packet lie.
+        pts: int64 [P], presentation time after the edit list, in `time_base`.
+        flags: uint8 [P]: `KEY`, `DISCARD` (needed for decoding, never shown), `DISPOSABLE` (no other picture needs it).
+        facts: the rest, by kind: of a picture ``aspect`` (pixel width, height), of sound ``rate``, ``channels``,
+            ``preroll`` (packets decoded before the first wanted one) and ``skips`` ([packet, samples at its
+            beginning, samples at its end] that are not part of the sound).
+    """
+
+    codec: str
+    extradata: bytes
+    time_base: tuple[int, int]
+    offset: np.ndarray
+    size: np.ndarray
+    pts: np.ndarray
+    flags: np.ndarray
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Float64 [P]: `pts` in seconds, rounded once, as the demuxer's time stamps are."""
+        numerator, denominator = self.time_base
+        return self.pts * numerator / denominator
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTable:
+    """The tables of a clip's streams.
+
+    Args:
+        media_bytes: size of the media that the table is of.
+        zero: time stamp (seconds) that is 0 on the clip's clock.
+        duration: seconds.
+        video, audio: the streams, or None where the clip has none.
+    """
+
+    media_bytes: int
+    zero: float
+    duration: float
+    video: StreamTable | None
+    audio: StreamTable | None
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the member.
+
+        Raises:
+            OverflowError: an offset or time stamp does not fit into 32 bits.
+        """
+        header: dict[str, Any] = {"bytes": self.media_bytes, "zero": self.zero, "duration": self.duration}
+        arrays = []
+        for name, stream in (("video", self.video), ("audio", self.audio)):
+            if stream is None:
+                continue
+            if max(np.abs(stream.pts).max(initial=0), 0) >= 1 << 31 or self.media_bytes >= 1 << 32:
+                raise OverflowError("a time stamp or offset does not fit into 32 bits")
+            header[name] = {
+                "codec": stream.codec,
+                "extradata": stream.extradata.hex(),
+                "time_base": list(stream.time_base),
+                "packets": len(stream),
+                **stream.facts,
+            }
+            arrays += [
+                stream.offset.astype("<u4").tobytes(),
+                stream.size.astype("<u4").tobytes(),
+                stream.pts.astype("<i4").tobytes(),
+                stream.flags.astype("u1").tobytes(),
+            ]
+        text = json.dumps(header, separators=(",", ":")).encode()
+        return MAGIC + _LENGTH.pack(len(text)) + text + b"".join(arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, media_bytes: int) -> PacketTable:
+        """Read a table; `media_bytes` is the size of the clip's media.
+
+        Raises:
+            BadTable: the bytes are something else, or of other media.
+        """
+        begin = len(MAGIC) + _LENGTH.size
+        if data[: len(MAGIC)] != MAGIC or len(data) < begin:
+            raise BadTable("not a packet table")
+        (length,) = _LENGTH.unpack_from(data, len(MAGIC))
+        try:
+            if length > _LARGEST_HEADER:
+                raise BadTable("the header is too long")
+            header = json.loads(data[begin : begin + length])
+            if header["bytes"] != media_bytes:
+                raise BadTable(f"the table is of {header['bytes']} bytes of media, these are {media_bytes}")
+            at = begin + length
+            streams: dict[str, StreamTable] = {}
+            for name in ("video", "audio"):
+                if name in header:
+                    streams[name], at = _stream(header[name], data, at, media_bytes)
+            return cls(
+                media_bytes, float(header["zero"]), float(header["duration"]), *map(streams.get, ("video", "audio"))
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise BadTable(f"not a packet table ({type(error).__name__}: {error})") from None
+
+
+def _stream(facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tuple[StreamTable, int]:
+    count = int(facts.pop("packets"))
+    codec, extradata, base = facts.pop("codec"), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
+    arrays = []
+    for kind, width in (("<u4", 4), ("<u4", 4), ("<i4", 4), ("u1", 1)):
+        array: np.ndarray = np.frombuffer(data, kind, count, at)
+        arrays.append(array if width == 1 else array.astype(np.int64))
+        at += width * count
+    offset, size, pts, flags = arrays
+    if count and int((offset + size).max()) > media_bytes:
+        raise BadTable("a packet lies past the end of the media")
+    return StreamTable(str(codec), extradata, (int(base[0]), int(base[1])), offset, size, pts, flags, facts), at
