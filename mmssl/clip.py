@@ -218,6 +218,9 @@ class Clip:
         anchors: float64 [V].
         geometry: float64 [2, 3], affine map from source pixels (x, y, 1) to frame pixels.
         colour: (FFmpeg's number of the colour matrix, whether the range is full) of planes; None for RGB.
+        motion: float32 [V, T, 2, h, w], the codec's motion vectors as content's movement (x, y), pixels of the frames
+            a second, in cells of 8 x 8 pixels (`mmssl.data.decode.motion`); None when it was not wanted.
+        motion_known: bool [V, T, h, w], where there was a vector.
         decoded_pictures, decoder_calls: counters for the law of one decode.
     """
 
@@ -235,6 +238,8 @@ class Clip:
     anchors: np.ndarray
     geometry: np.ndarray
     colour: tuple[int, bool] | None = None
+    motion: np.ndarray | None = None
+    motion_known: np.ndarray | None = None
     decoded_pictures: int = 0
     decoder_calls: int = 0
 
@@ -330,6 +335,7 @@ class Batch:
         sentence_times: float64 [B, N, 2], start and end.
         token_ids: int64 [B, N, L], 0 where padded.
         token_mask: bool [B, N, L].
+        motion, motion_known: float32 [B, V, T, 2, h, w] and bool [B, V, T, h, w], see `Clip`; None when not wanted.
         counters: decoder calls and decoded pictures behind this batch.
     """
 
@@ -354,6 +360,8 @@ class Batch:
     sentence_times: torch.Tensor
     token_ids: torch.Tensor
     token_mask: torch.Tensor
+    motion: torch.Tensor | None = None
+    motion_known: torch.Tensor | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -416,8 +424,32 @@ class Batch:
         Raises:
             ValueError: a time was not asked for by the window.
         """
+        index = self._places(times, view)
+        count = index.shape[1]
+        first = int(index[0, 0]) if index.numel() else 0
         import torch
 
+        if bool((index == first + torch.arange(count, device=self.device)).all()):
+            return self.frames[:, view, first : first + count]  # a whole span: a view, not a copy
+        rows = torch.arange(len(self), device=self.device)[:, None]
+        return self.frames[rows, view, index]
+
+    def motion_at(self, times: torch.Tensor, view: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 [B, K, 2, h, w] and bool [B, K, h, w]: motion and where it is known, of the frames at the times.
+
+        Raises:
+            ValueError: the window does not ask for motion, or not for these times.
+        """
+        import torch
+
+        if self.motion is None or self.motion_known is None:
+            raise ValueError("a task asks for motion that its window does not want; give it Window(motion=True)")
+        index = self._places(times, view)
+        rows = torch.arange(len(self), device=self.device)[:, None]
+        return self.motion[rows, view, index], self.motion_known[rows, view, index]
+
+    def _places(self, times: torch.Tensor, view: int) -> torch.Tensor:
+        """Int64 [B, K]: which of the wanted times these are."""
         distance = (self.wanted_times[:, view, None, :] - times[:, :, None]).abs()
         nearest, index = distance.min(dim=2)
         if float(nearest.max()) > TIME_TOLERANCE:
@@ -425,11 +457,7 @@ class Batch:
                 f"a task asks for a frame {float(nearest.max()):.6f} s away from every time of its window; "
                 "ask only for times of the spans in the task's window"
             )
-        first, count = int(index[0, 0]) if index.numel() else 0, index.shape[1]
-        if bool((index == first + torch.arange(count, device=self.device)).all()):
-            return self.frames[:, view, first : first + count]  # a whole span: a view, not a copy
-        rows = torch.arange(len(self), device=self.device)[:, None]
-        return self.frames[rows, view, index]
+        return index
 
     def frames_of(self, span: Span, view: int = 0) -> torch.Tensor:
         """Uint8 [B, count, 3, H, W]: all frames of a span of the window."""

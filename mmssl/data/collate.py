@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mmssl.clip import Batch, Clip, Planes, Sentence, Truth, Window
+from mmssl.data.decode.motion import field_shape
 from mmssl.data.sources import Place
 from mmssl.data.worker import Decoded, Row
 
@@ -98,6 +99,8 @@ def collate_clips(
         sentence_times=times,
         token_ids=ids,
         token_mask=ids != 0,
+        motion=None if clips[0].motion is None else stack("motion"),
+        motion_known=None if clips[0].motion_known is None else stack("motion_known"),
         counters=dict(counters or {}),
     )
 
@@ -188,6 +191,8 @@ def blank(window: Window, frames: np.ndarray, audio: np.ndarray) -> Clip:
         audio_start=np.zeros(window.views),
         audio_rate=window.sound_rate,
         colour=(5, False) if frames.ndim == 4 else None,
+        motion=np.zeros((*times.shape, 2, *field_shape(window.size)), np.float32) if window.motion else None,
+        motion_known=np.zeros((*times.shape, *field_shape(window.size)), bool) if window.motion else None,
         has_picture=False,
         has_audio=False,
         sentences=(),

@@ -33,6 +33,8 @@ _PREROLL = {"aac": 1, "vorbis": 1, "pcm": 0, "flac": 0, "alac": 0, "wmav": 2}
 _PREROLL_SECONDS = 0.15
 _NEAR = 64  # bytes from the place that the demuxer names in which a packet's bytes are looked for
 CHECKS = 2  # windows at drawn places, beside those at the beginning and the end, whose pictures are compared
+SHORT = 5.0  # seconds: one is enough in a shorter clip
+LOOK_SECONDS, LOOK_RATE = 0.4, 10.0
 LONGEST_SOUND = 60.0  # seconds of sound compared
 
 
@@ -183,33 +185,48 @@ def checked_table(media: bytes, key: str = "") -> bytes:
         MediaError: the media cannot be opened.
     """
     try:
-        made = make_table(media)
-        data = made.to_bytes()
+        data = make_table(media).to_bytes()
         table = PacketTable.from_bytes(data, len(media))
-    except (BadTable, OverflowError) as error:
+        _compare(table, data, media, key)
+    except (BadTable, OverflowError, av.error.FFmpegError) as error:
         raise NoTable(str(error)) from None
+    return data
+
+
+def _compare(table: PacketTable, data: bytes, media: bytes, key: str) -> None:
+    """See that windows come out the same by the table and through the demuxer."""
+    kept = PyAVDecoder("yuv")
     for window, anchor in _looks(table, media, key):
         anchors = np.array([anchor])
         bare = EncodedClip(key, "", media, meta={"duration": table.duration})
-        # New decoders each: noise that AAC puts in for what it left out goes on from where a decoder was.
-        by_table = PyAVDecoder("yuv").decode(replace(bare, packets=data), window, anchors, only_table=True)
-        by_demuxer = PyAVDecoder("yuv").decode(bare, window, anchors)
+        # New decoders for sound: the noise that AAC puts in for what it left out goes on from where a decoder was.
+        by_packets = PyAVDecoder("yuv") if window.sounds else kept
+        try:
+            by_table = by_packets.decode(replace(bare, packets=data), window, anchors, only_table=True)
+        except MediaError as error:
+            raise NoTable(str(error)) from None
+        by_demuxer = kept.decode(bare, window, anchors)
         for what in ("frames", "frame_times", "audio", "has_picture", "has_audio"):
             if not np.array_equal(getattr(by_table, what), getattr(by_demuxer, what)):
                 raise NoTable(f"other {what} by the table than by the demuxer around {anchor:.3f} s")
-    return data
 
 
 def _looks(table: PacketTable, media: bytes, key: str) -> Iterator[tuple[Window, float]]:
     """The windows that are compared: pictures here and there, and the sound from its beginning on."""
-    if table.video is not None:
-        size, seconds = _size_of(table, media), min(1.5, table.duration)
-        pictures = Window(picture=Span(seconds, max(8.0, 1 / seconds)), size=size)
-        drawn = uniform_numpy(np.array([hash_name(f"packets {key}")]), "checks", CHECKS)[0] * table.duration
-        for anchor in (0.0, *drawn.tolist(), table.duration):
-            yield pictures, anchor
+    sound = None
     if table.audio is not None:
-        yield Window(sound=Span(min(table.duration + 1, LONGEST_SOUND), table.audio.facts["rate"]), size=(2, 2)), 0.0
+        sound = Span(min(table.duration + 1, LONGEST_SOUND), table.audio.facts["rate"])
+    picture, size = None, (2, 2)
+    if table.video is not None:
+        picture, size = Span(LOOK_SECONDS, LOOK_RATE), _size_of(table, media)
+        drawn = (
+            uniform_numpy(np.array([hash_name(f"packets {key}")]), "checks", CHECKS if table.duration > SHORT else 1)[0]
+            * table.duration
+        )
+        for anchor in (*drawn.tolist(), table.duration):
+            yield Window(picture=picture, size=size), anchor
+    if picture is not None or sound is not None:
+        yield Window(picture=picture, sound=sound, size=size), 0.0
 
 
 def _size_of(table: PacketTable, media: bytes) -> tuple[int, int]:

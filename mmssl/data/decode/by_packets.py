@@ -15,6 +15,7 @@ import av
 import av.error
 import numpy as np
 
+from mmssl.data.decode.motion import EXPORT
 from mmssl.data.decode.pictures import EDGE, Pictures
 from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.media import MediaError
@@ -29,13 +30,13 @@ class OpenDecoders:
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[str, bytes, str], Any] = OrderedDict()
 
-    def of(self, stream: StreamTable, fresh: bool = False) -> Any:
-        """A decoder for the stream, flushed; with `fresh` one that has seen nothing yet.
+    def of(self, stream: StreamTable, fresh: bool = False, motion: bool = False) -> Any:
+        """A decoder for the stream, flushed; with `fresh` one that has seen nothing yet, with `motion` one that tells.
 
         Raises:
             MediaError: FFmpeg has no such decoder here, or refuses the parameters.
         """
-        name = (stream.codec, stream.extradata, f"{stream.facts.get('rate')} {stream.facts.get('layout')}")
+        name = (stream.codec, stream.extradata, f"{stream.facts.get('rate')} {stream.facts.get('layout')} {motion}")
         context = self._open.get(name)
         if context is not None and not fresh:
             self._open.move_to_end(name)
@@ -48,6 +49,8 @@ class OpenDecoders:
             if "rate" in stream.facts:
                 context.sample_rate = stream.facts["rate"]
                 context.layout = stream.facts["layout"]
+            if motion:
+                context.options = dict(EXPORT)
             context.thread_count = 1
             context.open()
         except (av.error.FFmpegError, ValueError, LookupError) as error:
@@ -80,21 +83,24 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
     for slot, stamp in enumerate(stream.pts[number].tolist()):
         slots.setdefault(stamp, []).append(slot)
     wanted = np.unique(number)
+    tick = stream.time_base[0] / stream.time_base[1]
 
     def take(frames: list[Any]) -> int:
         shown = 0
         for frame in frames:
+            since = pictures.see(frame, frame.pts * tick - zero)
             places = slots.pop(frame.pts, None)
             if places is not None:
-                pictures.show(frame, places, float(began[places[0]]))
+                pictures.show(frame, places, float(began[places[0]]), since)
                 shown += 1
-        pictures.decoded += len(frames)
         return shown
 
     packet, decode = _packets(media, stream), decoder.decode
     for run, (packets, count) in enumerate(_runs(stream, wanted)):
         if run:
             decoder.flush_buffers()
+            if pictures.motion is not None:
+                pictures.motion.forget()
         shown = sum(take(decode(packet(n))) for n in packets)
         if shown < count:
             take(decoder.decode(None))  # what the decoder holds back to put pictures in order

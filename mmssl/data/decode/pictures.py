@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from mmssl.clip import Pixels
+from mmssl.data.decode.motion import MotionReader
 from mmssl.data.media import BT601, MediaError, matrix_of, quarter_turns
 
 EDGE = 1e-6  # seconds: a frame's own time stamp, asked for in floating point, gives that frame
@@ -215,17 +215,26 @@ class Pictures:
         fitter: makes the pictures.
         wanted: float64 [V, T], the wanted times.
         frames: uint8 [V, T, ...], what is written.
+        motion: reads the motion vectors, where they are wanted.
     """
 
-    def __init__(self, fitter: PictureFitter, wanted: np.ndarray, frames: np.ndarray) -> None:
+    def __init__(
+        self, fitter: PictureFitter, wanted: np.ndarray, frames: np.ndarray, motion: MotionReader | None = None
+    ) -> None:
         self.fitter = fitter
         self.wanted = wanted
         self.frames = frames
         self.stamps = wanted.copy()  # float64 [V, T], when the frame shown began
         self.decoded = 0
+        self.motion = motion
         self._flat = frames.reshape(wanted.size, *frames.shape[2:])
 
-    def show(self, frame: Any, slots: Sequence[int], began: float) -> None:
+    def see(self, frame: Any, time: float) -> float | None:
+        """Take notice of a decoded frame, in display order; what is returned goes with it to `show`."""
+        self.decoded += 1
+        return None if self.motion is None else self.motion.see(frame, time)
+
+    def show(self, frame: Any, slots: list[int], began: float, since: float | None) -> None:
         """Convert a frame once and write it to all places (counted through [V, T]) that want it."""
         first = slots[0]
         self.fitter.fit_into(frame, self._flat[first])
@@ -234,6 +243,8 @@ class Pictures:
         for slot in slots[1:]:
             self._flat[slot] = self._flat[first]
             flat_stamps[slot] = began
+        if self.motion is not None:
+            self.motion.show(frame, slots, since, self.fitter.geometry)
 
 
 class PicturePicker:
@@ -252,6 +263,7 @@ class PicturePicker:
         self.first_time = np.inf
         self._held: Any = None
         self._held_time = -np.inf
+        self._held_since: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -265,13 +277,13 @@ class PicturePicker:
 
     def add(self, frame: Any, time: float) -> None:
         """Take the next frame, on screen from `time` on; one that steps back in time is not shown."""
-        self._pictures.decoded += 1
+        since = self._pictures.see(frame, time)
         self.first_time = min(self.first_time, time)
         if time < self._held_time:
             return
         if self._held is not None:
             self._take(until=time)
-        self._held, self._held_time = frame, time
+        self._held, self._held_time, self._held_since = frame, time, since
 
     def finish(self) -> None:
         """No frame follows: the last one stays on screen."""
@@ -284,4 +296,5 @@ class PicturePicker:
         while not self.complete and self._times[self._next] + EDGE < until:
             self._next += 1
         if self._next > begin:
-            self._pictures.show(self._held, self._slots[begin : self._next].tolist(), self._held_time)
+            slots = self._slots[begin : self._next].tolist()
+            self._pictures.show(self._held, slots, self._held_time, self._held_since)

@@ -18,6 +18,7 @@ from av.video.reformatter import VideoReformatter
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers
 from mmssl.data.decode.by_packets import OpenDecoders, read_pictures, read_sound
+from mmssl.data.decode.motion import EXPORT, MotionReader
 from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, PicturePicker, Pictures
 from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.decode.text import sentences_of
@@ -109,6 +110,7 @@ class PyAVDecoder:
             anchors=anchors,
             geometry=reading.pictures.fitter.geometry,
             colour=reading.colour,
+            **_fields(reading),
             decoded_pictures=decoded,
             decoder_calls=1,
         )
@@ -133,7 +135,8 @@ class _Reading:
 
     def _look(self, look: Look) -> None:
         fitter = PictureFitter(self.decoder._reformatter, self.window.size, look, self.decoder.pixels)
-        self.pictures = Pictures(fitter, self.wanted, self._into.frames)
+        motion = MotionReader(self.wanted.size, self.window.size) if self.window.motion else None
+        self.pictures = Pictures(fitter, self.wanted, self._into.frames, motion)
 
     @property
     def colour(self) -> tuple[int, bool] | None:
@@ -150,7 +153,9 @@ class _Reading:
         if table.video is not None and self.wanted.size:
             facts = table.video.facts
             self._look(Look(Fraction(*facts["aspect"]), facts["turns"], facts["matrix"]))
-            read_pictures(decoders.of(table.video), view, table.video, table.zero, self.pictures)
+            read_pictures(
+                decoders.of(table.video, motion=self.window.motion), view, table.video, table.zero, self.pictures
+            )
         if table.audio is not None and self.placers:
             read_sound(decoders, view, table.audio, table.zero, self.placers)
 
@@ -197,6 +202,8 @@ class _Reading:
             return np.inf
         for stream in streams:
             stream.codec_context.thread_count = 1
+        if video is not None and self.window.motion:
+            video.codec_context.options = dict(EXPORT)
         placers = self.placers
         sound_until = max((p.end for p in placers), default=0.0)
         sound_base = float(sound.time_base) if sound is not None else 0.0
@@ -230,6 +237,17 @@ class _Reading:
         for placer in placers:
             placer.flush()
         return heard_from
+
+
+def _fields(reading: _Reading) -> dict[str, np.ndarray]:
+    """The motion fields in the shape of a clip's, where they were wanted."""
+    motion, shape = reading.pictures.motion, reading.wanted.shape
+    if motion is None:
+        return {}
+    return {
+        "motion": motion.flow.reshape(*shape, *motion.flow.shape[1:]),
+        "motion_known": motion.known.reshape(*shape, *motion.known.shape[1:]),
+    }
 
 
 def _table_of(clip: EncodedClip) -> PacketTable | None:

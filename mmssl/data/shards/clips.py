@@ -51,12 +51,13 @@ def assemble(
     key: str,
     split: str | None,
     media: bytes,
+    table: bytes | None,
     cues: Sequence[Cue],
     start: float,
     duration: float,
     description: dict[str, Any],
 ) -> BuiltClip:
-    """Put a clip together: `{key}.mp4`, `.vtt` if a cue touches it, and `.json`.
+    """Put a clip together: `{key}.mp4`, `.pkt` if it has a packet table, `.vtt` if a cue touches it, and `.json`.
 
     `cues` are on the source's clock, where the clip lies at [start, start + duration). A truth that is a file is
     taken into the description if it is JSON, else it becomes the member `{key}.truth.{suffix}`.
@@ -67,6 +68,8 @@ def assemble(
     context = [[round(cue.start - CONTEXT_SECONDS, 3), round(cue.end - CONTEXT_SECONDS, 3), cue.text] for cue in around]
     meta = {"key": key, **description, "split": split, "n_sentences": len(spoken), "context": context}
     members = {"mp4": media}
+    if table is not None:
+        members["pkt"] = table
     if spoken:
         members["vtt"] = write_vtt(spoken).encode()
     if isinstance(meta["truth"], Path):

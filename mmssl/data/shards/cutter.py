@@ -26,6 +26,7 @@ from mmssl.data.media import (
     quarter_turns,
     video_stream,
 )
+from mmssl.data.packets_make import NoTable, checked_table
 from mmssl.data.shards.clips import BuiltClip, Failure, SourceReport, assemble
 from mmssl.data.shards.embedded import cues_of
 from mmssl.data.shards.encode import PictureEncoder
@@ -294,6 +295,7 @@ class _Cutter:
         samples, share = self.sound.between(round(window.start * rate), round(window.end * rate))
         has_audio = self.audio is not None and share > 0.01
         media = window.encoder.finish(samples if has_audio else None)
+        table, demux = _packet_table(media, window.key)
         assert self.geometry is not None
         segment = window.segment
         description = {
@@ -314,10 +316,13 @@ class _Cutter:
             "rotation": self.geometry.turns * 90,
             "affine": self.geometry.affine(self.source_size),
             "original": self.facts.description,
+            **demux,
         }
         cues = self.cues.get(segment.subtitles, ())
         self.emit(
-            assemble(window.key, segment.split, media, cues, window.start, round(window.duration, 6), description)
+            assemble(
+                window.key, segment.split, media, table, cues, window.start, round(window.duration, 6), description
+            )
         )
         self.made += 1
 
@@ -366,3 +371,11 @@ class _Cutter:
 
 def _count_within(times: list[float], window: Window) -> int:
     return bisect.bisect_left(times, window.end) - bisect.bisect_left(times, window.start - 1e-6)
+
+
+def _packet_table(media: bytes, key: str) -> tuple[bytes | None, dict[str, str]]:
+    """The clip's packet table; without one the reason, for the description: it is read through the demuxer."""
+    try:
+        return checked_table(media, key), {}
+    except (NoTable, MediaError) as error:
+        return None, {"demux": str(error)}

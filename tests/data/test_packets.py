@@ -1,0 +1,201 @@
+"""Packet tables: what is decoded by one is what the demuxer gives, and one that does not hold costs nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmssl.clip import EncodedClip, Span, Window
+from mmssl.data.decode.by_packets import OpenDecoders
+from mmssl.data.decode.pyav import PyAVDecoder
+from mmssl.data.packets import DISPOSABLE, KEY, BadTable, PacketTable
+from mmssl.data.packets_make import NoTable, checked_table, make_table
+from tests import media
+
+SIZE = (64, 96)
+ZOO = {
+    "plain": ("a.mp4", {"audio_codec": "aac", "audio_rate": 16000}),
+    "b_frames": ("b.mp4", {"b_frames": 3, "gop": 25, "audio_codec": "aac"}),
+    "variable_rate": ("c.mp4", {"variable_rate": True, "audio_codec": "aac", "audio_rate": 48000}),
+    "fragmented": ("d.mp4", {"fragmented": True, "audio_codec": "aac"}),
+    "late": ("e.mp4", {"start": 1.7, "audio_codec": "aac"}),
+    "long_gop": ("f.mp4", {"gop": 250, "b_frames": 2}),
+    "matroska": ("g.mkv", {"b_frames": 2, "audio_codec": "libopus", "audio_rate": 48000}),
+    "webm": ("h.webm", {"video_codec": "libvpx", "audio_codec": "libvorbis"}),
+    "six_channels": ("i.mp4", {"audio_codec": "aac", "channels": 6, "audio_rate": 48000}),
+}
+
+
+@pytest.fixture(scope="module", params=list(ZOO))
+def clip(request, tmp_path_factory):
+    name, options = ZOO[request.param]
+    path = media.flash_and_click(tmp_path_factory.mktemp("zoo") / name, seconds=4.0, at=(1.0, 2.5), **options)
+    return path.read_bytes()
+
+
+def decode(data: bytes, table: bytes | None, window: Window, *anchors: float, pixels="rgb", only_table=False):
+    encoded = EncodedClip("clip", "test", data, packets=table)
+    return PyAVDecoder(pixels).decode(encoded, window, np.array(anchors), only_table=only_table)
+
+
+def onset(sound: np.ndarray) -> int:
+    return int(np.flatnonzero(np.abs(sound) > 0.2)[0])
+
+
+def same(a, b) -> None:
+    assert np.array_equal(a.frames, b.frames)
+    assert np.array_equal(a.frame_times, b.frame_times)
+    assert (a.has_picture, a.has_audio, a.duration) == (b.has_picture, b.has_audio, b.duration)
+    assert np.array_equal(a.geometry, b.geometry)
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "yuv"])
+def test_the_table_gives_the_pictures_of_the_demuxer(clip, pixels):
+    table = checked_table(clip)
+    window = Window(Span(1.1, 7.3), size=SIZE)
+    # several views, the second before the first, and past both ends
+    for anchors in ((2.0,), (3.9, 0.4), (0.0, 4.2, 1.3)):
+        by_table = decode(clip, table, window, *anchors, pixels=pixels, only_table=True)
+        by_demuxer = decode(clip, None, window, *anchors, pixels=pixels)
+        same(by_table, by_demuxer)
+        assert by_table.colour == by_demuxer.colour
+        assert by_table.decoder_calls == 1
+
+
+def test_the_table_gives_the_sound_of_the_demuxer(clip):
+    table = make_table(clip)
+    if table.audio is None:
+        pytest.skip("a clip without sound")
+    window = Window(sound=Span(table.duration, table.audio.facts["rate"]))
+    by_table = decode(clip, checked_table(clip), window, 2.0, only_table=True)
+    by_demuxer = decode(clip, None, window, 2.0)
+    assert np.array_equal(by_table.audio, by_demuxer.audio)
+    assert np.abs(by_table.audio).max() > 0.1
+    # Resampled, from the middle: the click is where it was.
+    window = Window(sound=Span(1.0, 16000))
+    by_table, by_demuxer = (decode(clip, t, window, 2.5).audio[0] for t in (checked_table(clip), None))
+    assert abs(onset(by_table) - onset(by_demuxer)) <= 2
+
+
+def test_the_bytes_of_a_table_say_what_it_says(clip):
+    table = make_table(clip)
+    read = PacketTable.from_bytes(table.to_bytes(), len(clip))
+    for a, b in ((table.video, read.video), (table.audio, read.audio)):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert (a.codec, a.extradata, a.time_base, a.facts) == (b.codec, b.extradata, b.time_base, b.facts)
+            for name in ("offset", "size", "pts", "flags"):
+                assert np.array_equal(getattr(a, name), getattr(b, name))
+    assert (read.zero, read.duration) == (table.zero, table.duration)
+
+
+def test_packets_lie_where_the_table_says(clip):
+    table = make_table(clip)
+    with av.open(__import__("io").BytesIO(clip)) as container:
+        stream = container.streams.video[0]
+        packets = [bytes(p) for p in container.demux(stream) if p.size]
+    held = [clip[at : at + n] for at, n in zip(table.video.offset, table.video.size, strict=True)]
+    assert held == packets
+
+
+def test_pictures_that_nobody_needs_are_not_decoded(tmp_path):
+    data = media.numbered(tmp_path / "a.mp4", frames=100, fps=25.0, gop=50, b_frames=3, size=SIZE).read_bytes()
+    table = make_table(data)
+    assert (table.video.flags & DISPOSABLE).any()
+    assert table.video.flags[0] & KEY
+    window = Window(Span(0.04, 25.0), size=SIZE)
+    by_table = decode(data, table.to_bytes(), window, 1.9, only_table=True)
+    same(by_table, decode(data, None, window, 1.9))
+    shown_until = int((table.video.pts <= 1.9 / table.video.time_base[0] * table.video.time_base[1]).sum())
+    assert by_table.decoded_pictures < 0.75 * shown_until
+
+
+@settings(max_examples=60, deadline=None)
+@given(where=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.one_of(st.none(), st.integers(0, 10**6)))
+def test_a_damaged_table_is_refused_or_the_demuxer_steps_in(small, where, value, cut):
+    data, table = small
+    spoilt = bytearray(table)
+    spoilt[where % len(table)] = value
+    spoilt = bytes(spoilt[: len(table) if cut is None else cut % (len(table) + 1)])
+    clip = decode(data, spoilt, Window(Span(0.5, 5.0), size=(32, 48)), 0.5)
+    assert clip.frames.shape == (1, 2, 3, 32, 48)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "a.mp4"
+    data = media.numbered(path, frames=25, fps=25.0, size=(32, 80), audio_codec="aac").read_bytes()
+    return data, checked_table(data)
+
+
+def test_a_table_of_other_media_is_not_used(small, tmp_path):
+    data, table = small
+    with pytest.raises(BadTable, match="the table is of"):
+        PacketTable.from_bytes(table, len(data) - 1)
+    other = media.numbered(tmp_path / "b.mp4", frames=50, fps=25.0, size=(32, 80)).read_bytes()
+    window = Window(Span(0.5, 5.0), size=(32, 80))
+    same(decode(other, table, window, 0.5), decode(other, None, window, 0.5))
+
+
+def test_packets_of_garbage_fall_back_to_the_demuxer_and_leave_the_decoder_fit(small):
+    data, table = small
+    decoder, window, anchors = PyAVDecoder(), Window(Span(0.5, 5.0), size=(32, 80)), np.array([0.5])
+    made = PacketTable.from_bytes(table, len(data))
+    wrong = replace(made, video=replace(made.video, offset=made.video.offset[::-1].copy(), size=made.video.size[::-1]))
+    expected = decoder.decode(EncodedClip("a", "", data, packets=table), window, anchors)
+    found = decoder.decode(EncodedClip("a", "", data, packets=wrong.to_bytes()), window, anchors)
+    assert found.has_picture
+    again = decoder.decode(EncodedClip("a", "", data, packets=table), window, anchors)
+    same(again, expected)
+
+
+def test_a_decoder_kept_open_carries_nothing_from_clip_to_clip(tmp_path):
+    window = Window(Span(1.0, 10.0), sound=Span(1.0, 44100), size=SIZE)
+    datas = [
+        media.flash_and_click(tmp_path / f"{n}.mp4", seconds=2.0, at=(0.3 + n / 5,), seed=n).read_bytes()
+        for n in range(3)
+    ]
+    clips = [EncodedClip(str(n), "", data, packets=checked_table(data)) for n, data in enumerate(datas)]
+    kept = PyAVDecoder()
+    for clip in (*clips, *reversed(clips)):
+        a, b = (d.decode(clip, window, np.array([0.5]), only_table=True) for d in (kept, PyAVDecoder()))
+        same(a, b)
+        assert onset(a.audio[0]) == onset(b.audio[0])
+
+
+def test_decoders_kept_open_are_few(small):
+    data, table = small
+    made = PacketTable.from_bytes(table, len(data))
+    decoders = OpenDecoders()
+    for number in range(20):
+        decoders.of(replace(made.audio, facts={**made.audio.facts, "rate": 8000 + number}))
+    assert len(decoders._open) <= 8
+
+
+def test_what_no_table_can_describe_is_named(tmp_path):
+    stream = media.numbered(tmp_path / "a.ts", frames=50, fps=25.0, size=SIZE).read_bytes()
+    with pytest.raises(NoTable, match="do not lie in the file"):
+        checked_table(stream)
+
+
+def test_a_built_shard_has_tables_and_says_why_not(tmp_path):
+    from mmssl.data.shards import BuildSettings, build
+    from mmssl.data.shards.index import read_index, read_members
+
+    (tmp_path / "videos").mkdir()
+    media.flash_and_click(tmp_path / "videos" / "a.mp4", seconds=4.0)
+    summary = build(tmp_path / "videos", tmp_path / "shards", BuildSettings(clip_seconds=2.0, processes=1))
+    entries = read_index(summary.shards[0]).samples
+    assert len(entries) == 2
+    for entry in entries:
+        members = read_members(summary.shards[0], entry)
+        assert "demux" not in json.loads(members["json"])
+        table = PacketTable.from_bytes(members["pkt"], len(members["mp4"]))
+        assert table.video is not None
+        assert table.audio is not None
