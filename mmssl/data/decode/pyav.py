@@ -267,7 +267,7 @@ def measured_duration(container: Any) -> float:
     if stream.duration:
         start = max(float((stream.start_time or 0) * stream.time_base), 0.0)
         duration = float(stream.duration * stream.time_base) + start - zero
-    elif container.duration:
+    elif container.duration and not (zero and "matroska" in container.format.name):  # Matroska counts from stamp 0
         duration = float(container.duration / av.time_base)
     else:
         ends = [(p.pts + (p.duration or 0)) * p.time_base for p in container.demux(stream) if p.pts is not None]
