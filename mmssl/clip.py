@@ -219,6 +219,7 @@ class Clip:
         geometry: float64 [2, 3], affine map from source pixels (x, y, 1) to frame pixels.
         colour: (FFmpeg's number of the colour matrix, whether the range is full) of planes; None for RGB.
         decoded_pictures, decoder_calls: counters for the law of one decode.
+        fallback: why another decoder than the chosen one decoded it ("decord: edit list"), or empty.
     """
 
     key: str
@@ -237,6 +238,7 @@ class Clip:
     colour: tuple[int, bool] | None = None
     decoded_pictures: int = 0
     decoder_calls: int = 0
+    fallback: str = ""
 
     def __post_init__(self) -> None:
         planes = self.colour is not None

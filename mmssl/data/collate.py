@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -165,6 +166,7 @@ def collate(
         counters={
             "decoder_calls": sum(row.clip.decoder_calls for row in rows),
             "decoded_pictures": sum(row.clip.decoded_pictures for row in rows),
+            **Counter(f"fallback: {row.clip.fallback}" for row in rows if row.clip.fallback),
         },
     )
     labels = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
@@ -26,6 +27,11 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+
+
+def matrix_for(frame: Any) -> Colorspace | None:
+    """What swscale is told of a frame's colour matrix."""
+    return _MATRICES.get(matrix_of(frame))
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,33 @@ class PictureFitter:
             if turns:
                 picture = np.rot90(picture, -turns)
             out[channel] = picture[top : top + high, left : left + wide]
+
+    def fit_rgb_into(self, rgb: np.ndarray, turns: int, out: np.ndarray) -> None:
+        """The same for what another library has decoded, into uint8 [3, H, W] `out`.
+
+        Args:
+            rgb: uint8 [h, w, 3], as coded, not turned.
+            turns: quarter turns clockwise that bring it upright.
+            out: what is written.
+
+        Raises:
+            MediaError: the picture is too large.
+        """
+        height, width = rgb.shape[:2]
+        if self._plan is None or self._plan[:3] != (width, height, turns):
+            self._plan = self._planned(width, height, turns)
+        scaled, left, top, interpolation = self._plan[3:]
+        channels = list(rgb.transpose(2, 0, 1))
+        if scaled != (width, height):
+            # As if they were three planes of YUV: swscale scales each by itself then.
+            frame = av.VideoFrame.from_ndarray(np.stack(channels), format="yuv444p")
+            frame = self._reformatter.reformat(
+                frame, width=scaled[0], height=scaled[1], interpolation=interpolation, threads=1
+            )
+            channels = [_rows(plane, *scaled) for plane in frame.planes]
+        high, wide = self._size
+        for channel, picture in zip(out, channels, strict=True):
+            channel[:] = np.rot90(picture, -turns)[top : top + high, left : left + wide]
 
     def _planned(self, width: int, height: int, turns: int) -> tuple[Any, ...]:
         """What does not change from frame to frame."""
