@@ -39,6 +39,7 @@ class Medium:
         matrix, full_range: colours, as tagged; matrix 2 is left unsaid.
         aspect: width of a pixel over its height.
         rotation: degrees clockwise of the display matrix (mp4 only).
+        hidden: number of a frame whose packet says that it is not shown (VP8 only).
         gop, b_frames: distance of key frames, B-frames between references.
         audio: encoder of the sound; None for none.
         rate: samples a second.
@@ -63,6 +64,7 @@ class Medium:
     full_range: bool = False
     aspect: Fraction = Fraction(1)
     rotation: int = 0
+    hidden: int | None = None
     gop: int = 12
     b_frames: int = 0
     audio: str | None = "aac"
@@ -140,7 +142,8 @@ class Written:
         """Number of the frame that is on screen at `time`."""
         times = self.times
         first = int(np.searchsorted(times, -1e-6))  # what begins before the clip's zero is cut off
-        return max(int(np.searchsorted(times, time + 1e-6, side="right")) - 1, first)
+        number = max(int(np.searchsorted(times, time + 1e-6, side="right")) - 1, first)
+        return number - (number == self.medium.hidden)
 
     def sound_at(self, times: np.ndarray) -> np.ndarray:
         """Float64 [N]: the sound at `times` of the clip's clock."""
@@ -170,6 +173,8 @@ def write(medium: Medium, folder: Path) -> Written:
             sound = out.add_stream(medium.audio, rate=medium.rate, layout=LAYOUTS[len(medium.loudness)])
             sound.options = {"strict": "-2"} if medium.audio == "vorbis" else {}  # FFmpeg's own encoder
         packets = list(_picture_packets(video, medium)) if video is not None else []
+        if medium.hidden is not None:
+            packets[medium.hidden] = _hidden(packets[medium.hidden])
         written = sorted(float(p.pts * p.time_base) for p in packets)
         if sound is not None:
             packets += _sound_packets(sound, medium)
@@ -229,6 +234,16 @@ def _picture_packets(stream: av.VideoStream, medium: Medium) -> Iterator[av.Pack
         frame.pts = round(Fraction(time + medium.origin).limit_denominator(1000) / base)
         yield from stream.encode(frame)
     yield from stream.encode(None)
+
+
+def _hidden(packet: av.Packet) -> av.Packet:
+    """A VP8 packet without the bit that says that its frame is shown."""
+    data = bytearray(bytes(packet))
+    data[0] &= ~0x10
+    made = av.Packet(bytes(data))
+    made.stream, made.time_base = packet.stream, packet.time_base
+    made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+    return made
 
 
 def _sound_packets(stream: av.AudioStream, medium: Medium) -> Iterator[av.Packet]:
@@ -323,13 +338,8 @@ MEDIA: dict[str, Medium] = {
     "fragmented mp4": Medium(fragmented=True, rate=44100),
     "mkv": Medium(suffix=".mkv", rate=48000),
     "webm, VP8 and Vorbis": Medium(suffix=".webm", video="libvpx", audio="vorbis", rate=44100, loudness=(1.0, 0.3)),
-    "webm, VP8 with hidden frames": Medium(
-        suffix=".webm",
-        video="libvpx",
-        video_options={"deadline": "good", "cpu-used": "4", "auto-alt-ref": "1", "lag-in-frames": "12"},
-        gop=30,
-        audio="libopus",
-        rate=48000,
+    "webm, VP8 with a hidden frame": Medium(
+        suffix=".webm", video="libvpx", gop=60, audio="libopus", rate=48000, hidden=20
     ),
     "webm, VP9 and Opus": Medium(**VP9),
     "mpeg transport stream": Medium(suffix=".ts", rate=48000),

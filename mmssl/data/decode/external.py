@@ -112,8 +112,9 @@ class PictureTable:
 
     def numbers_at(self, times: np.ndarray) -> np.ndarray:
         """Int64, shaped as `times` (seconds on the clip's clock): the pictures that are on screen."""
-        after: np.ndarray = np.searchsorted(self.stamps - self.zero, times + EDGE, side="right")
-        return np.maximum(after - 1, 0)
+        after = np.searchsorted(self.stamps - self.zero, times + EDGE, side="right")
+        numbers: np.ndarray = np.maximum(after - 1, 0)
+        return numbers
 
 
 def picture_at(media: bytes, table: PictureTable, number: int) -> np.ndarray:
