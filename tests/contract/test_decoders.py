@@ -44,8 +44,22 @@ PLAIN = (
     "pixels of 4:3",
     "BT.709, full range",
 )
+PLAIN_TO_TORCHCODEC = (
+    "mpeg transport stream",
+    "avi, MPEG-4 and PCM",
+    "HEVC of 10 bits, BT.709, B-frames",
+    "AV1 in mp4",
+    "open groups of pictures",
+    "begins before zero, B-frames",
+)
 # What decord cannot do. A newer one that can is worth knowing of.
-BEYOND_DECORD = ("AV1 in mp4", "begins before zero", "open groups of pictures", "webm, VP8 with a hidden frame")
+BEYOND_DECORD = (
+    "AV1 in mp4",
+    "begins before zero",
+    "open groups of pictures",
+    "webm, VP8 with a hidden frame",
+    "mpeg transport stream",
+)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +212,11 @@ def test_past_the_end_the_last_frame_stays_and_the_sound_is_silent(zoo, way, nam
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_files_are_decoded_by_the_library_itself(decoded, way, name):
     assert decoded(way, name).fallback == ""
+
+
+@pytest.mark.parametrize("name", PLAIN_TO_TORCHCODEC)
+def test_torchcodec_decodes_these_too(decoded, name):
+    assert decoded(WAYS["torchcodec"], name).fallback == ""
 
 
 @pytest.mark.parametrize("name", BEYOND_DECORD)
