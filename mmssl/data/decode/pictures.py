@@ -103,21 +103,30 @@ class PictureFitter:
             return
         # swscale takes a thread a core unless told otherwise, which makes two workers slower than one. Planes of RGB
         # are copied as they are; packed pixels would have to be taken apart, which costs more than converting them.
+        # Its way to planes without scaling leaves the last columns unwritten at some widths (FFmpeg 8.1, width % 16
+        # from 1 to 8), and rounds more than 8 bits unlike its way to packed pixels, which other libraries take.
+        packed = scaled == (width, height) and (0 < width % 16 <= 8 or frame.format.components[0].bits > 8)
         rgb = self._reformatter.reformat(
             frame,
             width=scaled[0],
             height=scaled[1],
-            format="gbrp",
+            format="rgb24" if packed else "gbrp",
             src_colorspace=_MATRICES.get(matrix),
             interpolation=interpolation,
             threads=1,
         )
+        if packed:
+            channels = list(rgb.to_ndarray().transpose(2, 0, 1))
+        else:
+            channels = [_rows(rgb.planes[number], *scaled) for number in (2, 0, 1)]
+        self._put(channels, out, turns, left, top)
+
+    def _put(self, channels: Sequence[np.ndarray], out: np.ndarray, turns: int, left: int, top: int) -> None:
+        """Red, green and blue, turned and cut, into uint8 [3, H, W] `out`."""
         high, wide = self._size
-        for channel, plane in zip((1, 2, 0), rgb.planes, strict=True):
-            picture = _rows(plane, *scaled)
-            if turns:
-                picture = np.rot90(picture, -turns)
-            out[channel] = picture[top : top + high, left : left + wide]
+        for target, picture in zip(out, channels, strict=True):
+            upright = np.rot90(picture, -turns) if turns else picture
+            target[:] = upright[top : top + high, left : left + wide]
 
     def fit_rgb_into(self, rgb: np.ndarray, turns: int, out: np.ndarray) -> None:
         """The same for what another library has decoded, into uint8 [3, H, W] `out`.
@@ -142,9 +151,7 @@ class PictureFitter:
                 frame, width=scaled[0], height=scaled[1], interpolation=interpolation, threads=1
             )
             channels = [_rows(plane, *scaled) for plane in frame.planes]
-        high, wide = self._size
-        for channel, picture in zip(out, channels, strict=True):
-            channel[:] = np.rot90(picture, -turns)[top : top + high, left : left + wide]
+        self._put(channels, out, turns, left, top)
 
     def _planned(self, width: int, height: int, turns: int) -> tuple[Any, ...]:
         """What does not change from frame to frame."""
