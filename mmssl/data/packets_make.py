@@ -192,7 +192,10 @@ def checked_table(media: bytes, key: str = "") -> bytes:
         anchors = np.array([anchor])
         bare = EncodedClip(key, "", media, meta={"duration": table.duration})
         # New decoders each: noise that AAC puts in for what it left out goes on from where a decoder was.
-        by_table = PyAVDecoder("yuv").decode(replace(bare, packets=data), window, anchors, only_table=True)
+        try:
+            by_table = PyAVDecoder("yuv").decode(replace(bare, packets=data), window, anchors, only_table=True)
+        except av.error.FFmpegError as error:
+            raise NoTable(f"its packets cannot be decoded around {anchor:.3f} s ({error.strerror})") from None
         by_demuxer = PyAVDecoder("yuv").decode(bare, window, anchors)
         for what in ("frames", "frame_times", "audio", "has_picture", "has_audio"):
             if not np.array_equal(getattr(by_table, what), getattr(by_demuxer, what)):

@@ -6,11 +6,13 @@ A way is a decoder and what a clip must carry for it, for instance a packet tabl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmssl.clip import EncodedClip
 from mmssl.data.decode.base import Decoder
 from mmssl.data.decode.choose import make_decoder
+from mmssl.data.media import MediaError
+from mmssl.data.packets_make import NoTable, checked_table
 from tests import requirements
 
 
@@ -29,8 +31,17 @@ class Way:
     require: Callable[[], object] = lambda: None
 
 
+def with_table(clip: EncodedClip) -> EncodedClip:
+    """The clip with the packet table that an index would hold of it; as it is where it has none."""
+    try:
+        return replace(clip, packets=checked_table(clip.media))
+    except (NoTable, MediaError):
+        return clip
+
+
 WAYS: dict[str, Way] = {
     "pyav": Way("pyav"),
+    "pyav by packet table": Way("pyav", prepare=with_table),
     "torchcodec": Way("torchcodec", require=requirements.torchcodec),
     "decord": Way("decord", require=requirements.decord),
 }

@@ -106,3 +106,10 @@ def test_a_window_without_picture_or_sound_is_served(tmp_path, name):
     seen = decoder.decode(clip, Window(Span(0.4, 5.0)), np.array([0.5]))
     assert seen.frames.any()
     assert seen.audio.shape == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["torchcodec", "decord"])
+def test_planes_are_pyavs(name):
+    with pytest.raises(UserError, match=f"'{name}' gives RGB alone; use pixels='rgb', or decoder='pyav'"):
+        choose(name, "yuv")
+    assert choose("auto", "yuv").name == "pyav"
