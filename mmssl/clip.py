@@ -222,6 +222,7 @@ class Clip:
             a second, in cells of 8 x 8 pixels (`mmssl.data.decode.motion`); None when it was not wanted.
         motion_known: bool [V, T, h, w], where there was a vector.
         decoded_pictures, decoder_calls: counters for the law of one decode.
+        fallback: why another decoder than the chosen one decoded it ("decord: edit list"), or empty.
     """
 
     key: str
@@ -242,6 +243,7 @@ class Clip:
     motion_known: np.ndarray | None = None
     decoded_pictures: int = 0
     decoder_calls: int = 0
+    fallback: str = ""
 
     def __post_init__(self) -> None:
         planes = self.colour is not None
@@ -296,21 +298,24 @@ class Planes:
             one after the other.
         matrix: int64 [B], FFmpeg's number of the colour matrix (1 BT.709, 5 and 6 BT.601, 9 BT.2020).
         full_range: bool [B], whether 0 to 255 is used, else 16 to 235.
+        convert: makes RGB of the three (`mmssl.ops.colour.planes_to_rgb`, which this file may not know).
     """
 
     data: torch.Tensor
     matrix: torch.Tensor
     full_range: torch.Tensor
+    convert: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = field(repr=False)
 
     def rgb(self) -> torch.Tensor:
         """Uint8 [B, V, T, 3, H, W]."""
-        from mmssl.ops.colour import planes_to_rgb
-
-        return planes_to_rgb(self.data, self.matrix, self.full_range)
+        return self.convert(self.data, self.matrix, self.full_range)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Planes:
         """The same on another device."""
-        return Planes(*(x.to(device, non_blocking=non_blocking) for x in (self.data, self.matrix, self.full_range)))
+        data, matrix, full = (
+            x.to(device, non_blocking=non_blocking) for x in (self.data, self.matrix, self.full_range)
+        )
+        return Planes(data, matrix, full, self.convert)
 
 
 @dataclass(frozen=True, eq=False)

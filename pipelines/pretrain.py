@@ -43,7 +43,7 @@ class DataSettings:
         size: height and width of the frames of all tasks; theirs when left out.
         shuffle_shards: shards whose samples are mixed.
         max_sentences: sentences kept of a clip, nearest to its anchor.
-        decoder: name of the decoder.
+        decoder: pyav, torchcodec, decord, or auto for the first that works here.
         tokenizer: tokenizer.json to use; trained on the first 100,000 sentences when left out.
     """
 

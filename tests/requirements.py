@@ -47,3 +47,12 @@ def torchcodec() -> ModuleType:
         why = "install torchcodec and FFmpeg's shared libraries (Debian package ffmpeg)"
         require("torchcodec", False, f"{why}: {type(error).__name__}")
         raise AssertionError from error
+
+
+def decord() -> ModuleType:
+    """The module decord, which has no wheels for some machines."""
+    try:
+        return importlib.import_module("decord")
+    except Exception as error:
+        require("decord", False, f"install decord (wheels for Linux on x86-64 and Windows): {type(error).__name__}")
+        raise AssertionError from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from mmssl.clip import Batch, Clip, Planes, Sentence, Truth, Window
 from mmssl.data.decode.motion import field_shape
 from mmssl.data.sources import Place
 from mmssl.data.worker import Decoded, Row
+from mmssl.ops.colour import planes_to_rgb
 
 
 class Tokenizes(Protocol):
@@ -110,7 +112,8 @@ def _pixels(clips: Sequence[Clip], frames: torch.Tensor) -> torch.Tensor | Plane
     if clips[0].colour is None:
         return frames
     colours = [clip.colour or (0, False) for clip in clips]
-    return Planes(frames, torch.tensor([m for m, _ in colours]), torch.tensor([full for _, full in colours]))
+    matrix, full = torch.tensor([m for m, _ in colours]), torch.tensor([full for _, full in colours])
+    return Planes(frames, matrix, full, planes_to_rgb)
 
 
 def collate(
@@ -168,6 +171,7 @@ def collate(
         counters={
             "decoder_calls": sum(row.clip.decoder_calls for row in rows),
             "decoded_pictures": sum(row.clip.decoded_pictures for row in rows),
+            **Counter(f"fallback: {row.clip.fallback}" for row in rows if row.clip.fallback),
         },
     )
     labels = []

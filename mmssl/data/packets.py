@@ -11,6 +11,7 @@ pts int32, flags uint8.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,26 +127,37 @@ class PacketTable:
             if header["bytes"] != media_bytes:
                 raise BadTable(f"the table is of {header['bytes']} bytes of media, these are {media_bytes}")
             at = begin + length
+            zero, duration = float(header["zero"]), float(header["duration"])
+            if not math.isfinite(zero + duration):
+                raise BadTable("its times are no numbers")
             streams: dict[str, StreamTable] = {}
             for name in ("video", "audio"):
                 if name in header:
-                    streams[name], at = _stream(header[name], data, at, media_bytes)
-            return cls(
-                media_bytes, float(header["zero"]), float(header["duration"]), *map(streams.get, ("video", "audio"))
-            )
+                    streams[name], at = _stream(name, header[name], data, at, media_bytes)
+            return cls(media_bytes, zero, duration, streams.get("video"), streams.get("audio"))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise BadTable(f"not a packet table ({type(error).__name__}: {error})") from None
 
 
-def _stream(facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tuple[StreamTable, int]:
+def _stream(kind: str, facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tuple[StreamTable, int]:
+    """One stream of a table; what its facts must hold is looked at here, since decoding relies on it."""
     count = int(facts.pop("packets"))
     codec, extradata, base = facts.pop("codec"), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
     arrays = []
-    for kind, width in (("<u4", 4), ("<u4", 4), ("<i4", 4), ("u1", 1)):
-        array: np.ndarray = np.frombuffer(data, kind, count, at)
+    for form, width in (("<u4", 4), ("<u4", 4), ("<i4", 4), ("u1", 1)):
+        array: np.ndarray = np.frombuffer(data, form, count, at)
         arrays.append(array if width == 1 else array.astype(np.int64))
         at += width * count
     offset, size, pts, flags = arrays
+    if kind == "video":
+        whole = [*facts["aspect"], facts["turns"], facts["matrix"]]
+        good = len(whole) == 4 and min(facts["aspect"]) > 0 and count > 0 and bool(flags[0] & KEY)
+    else:
+        whole = [facts["rate"], facts["preroll"], *(x for skip in facts["skips"] for x in skip)]
+        good = facts["rate"] > 0 and isinstance(facts["layout"], str) and all(len(s) == 3 for s in facts["skips"])
+    whole += base
+    if not good or len(base) != 2 or min(base) <= 0 or not all(type(x) is int and abs(x) < 1 << 31 for x in whole):
+        raise BadTable(f"the facts of the {kind} do not hold")
     if count and int((offset + size).max()) > media_bytes:
         raise BadTable("a packet lies past the end of the media")
     return StreamTable(str(codec), extradata, (int(base[0]), int(base[1])), offset, size, pts, flags, facts), at

@@ -203,8 +203,8 @@ def _compare(table: PacketTable, data: bytes, media: bytes, key: str) -> None:
         by_packets = PyAVDecoder("yuv") if window.sounds else kept
         try:
             by_table = by_packets.decode(replace(bare, packets=data), window, anchors, only_table=True)
-        except MediaError as error:
-            raise NoTable(str(error)) from None
+        except (MediaError, av.error.FFmpegError) as error:
+            raise NoTable(f"its packets cannot be decoded around {anchor:.3f} s ({error})") from None
         by_demuxer = kept.decode(bare, window, anchors)
         for what in ("frames", "frame_times", "audio", "has_picture", "has_audio"):
             if not np.array_equal(getattr(by_table, what), getattr(by_demuxer, what)):

@@ -18,12 +18,14 @@ class Plan:
         batch_size: clips of a global batch.
         world: ranks.
         repeat: whether epoch follows epoch.
+        decoder: the decoder and why it.
     """
 
     sources: tuple[tuple[str, int, int, int], ...]
     batch_size: int
     world: int
     repeat: bool = True
+    decoder: str = ""
 
     @property
     def samples(self) -> int:
@@ -51,6 +53,8 @@ class Plan:
         share = self.batch_size // self.world
         ranks = f" on {self.world} ranks, {share} clips each" if self.world > 1 else ""
         lines.append(f"global batch of {self.batch_size} clips{ranks}")
+        if self.decoder:
+            lines.append(f"decoder: {self.decoder}")
         return "\n".join(lines)
 
 

@@ -18,9 +18,10 @@ from multiprocessing.connection import Connection, wait
 
 import numpy as np
 
+from mmssl.data.decode.choose import make_decoder
 from mmssl.data.ring import Ring, anonymous_file
 from mmssl.data.sources import Place
-from mmssl.data.worker import DECODERS, Answer, Decoded, Failure, Job, Settings, decode_job
+from mmssl.data.worker import Answer, Decoded, Failure, Job, Settings, decode_job
 from mmssl.errors import UserError
 
 START_SECONDS = 120.0  # for a worker to start, on a machine under load
@@ -35,7 +36,7 @@ def decode_here(
     jobs: Iterable[Job], settings: Settings, given_up: dict[str, str]
 ) -> Generator[tuple[Job, Decoded], None, None]:
     """Decode in this process, by the same code as the workers."""
-    decoder = DECODERS[settings.decoder](settings.pixels)
+    decoder = make_decoder(settings.decoder, settings.pixels)
     layout = settings.layout
     for job in jobs:
         frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)

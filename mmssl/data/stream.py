@@ -12,11 +12,12 @@ import torch
 from mmssl import distributed
 from mmssl.clip import Batch, Pixels, Truth, Window
 from mmssl.data.collate import Tokenizes, collate
+from mmssl.data.decode.choose import choose
 from mmssl.data.plan import Plan, check_world, global_batch, quotas
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
-from mmssl.data.worker import DECODERS, Anchor, Failure, Job, Row, Settings
-from mmssl.errors import UserError, nearest
+from mmssl.data.worker import Anchor, Failure, Job, Row, Settings
+from mmssl.errors import UserError
 from mmssl.randomness import sample_seed
 
 FORMAT = "mmssl-stream-1"
@@ -41,7 +42,7 @@ class Stream:
         repeat: epoch after epoch without end; else one pass, every sample once, the last batch filled up with rows
             of weight 0.
         anchor: where views lie: drawn, in the middle, or evenly spread.
-        decoder: name of the decoder.
+        decoder: name of the decoder, or "auto" for the first that works here.
         pixels: "rgb", or "yuv": planes stay as they come (half the bytes) until the device turns them into RGB.
         device: where the batches are put.
         timeout: seconds that one sample may take before its worker counts as hung.
@@ -80,10 +81,9 @@ class Stream:
             raise UserError(f"workers must be at least 0 (0 decodes in the main process), got {workers}")
         if shuffle_shards < 1:
             raise UserError(f"shuffle_shards must be at least 1, got {shuffle_shards}; shuffle=False keeps the order")
-        if decoder not in DECODERS:
-            raise UserError(f"no decoder '{decoder}' (there are {', '.join(DECODERS)}){nearest(decoder, DECODERS)}")
         if pixels == "yuv" and any(side % 2 for side in window.size):
             raise UserError(f"pixels='yuv' needs a window of even height and width, got {window.size}")
+        self.decoder = choose(decoder, pixels)
         self.quotas = quotas(given, batch_size)
         self.shuffle_shards = shuffle_shards if shuffle else 0
         self.sources = [IndexedSource(source, seed, self.shuffle_shards) for source in given]
@@ -96,7 +96,7 @@ class Stream:
         self.repeat = repeat
         self.device = device
         self.timeout = timeout
-        self.settings = Settings(window, anchor, decoder, batch_size // self.world, AHEAD, pixels)
+        self.settings = Settings(window, anchor, self.decoder.name, batch_size // self.world, AHEAD, pixels)
         self.positions = [0] * len(given)  # samples of each source handed out
         self.counters: Counter[str] = Counter()
         self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed
@@ -111,7 +111,8 @@ class Stream:
     def plan(self) -> Plan:
         """What will be read, as numbers and as text."""
         rows = [(s.name, len(s.shards), len(s), q) for s, q in zip(self.sources, self.quotas, strict=True)]
-        return Plan(tuple(rows), self.batch_size, self.world, self.repeat)
+        decoder = f"{self.decoder.name} ({self.decoder.why})"
+        return Plan(tuple(rows), self.batch_size, self.world, self.repeat, decoder)
 
     @property
     def epoch(self) -> int:

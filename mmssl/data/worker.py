@@ -22,7 +22,7 @@ import numpy as np
 
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers, Decoder
-from mmssl.data.decode.pyav import PyAVDecoder
+from mmssl.data.decode.choose import make_decoder
 from mmssl.data.media import MediaError
 from mmssl.data.ring import Layout, Ring
 from mmssl.data.shards.index import read_members
@@ -30,7 +30,6 @@ from mmssl.data.sources import Place
 from mmssl.randomness import uniform_numpy
 
 Anchor = Literal["random", "centre", "even"]
-DECODERS: dict[str, Callable[[Pixels], Decoder]] = {"pyav": PyAVDecoder}
 # Faults of the program, never of a sample: they stop the run at once. Whatever else a sample raises is a hole.
 PROGRAM_FAULTS = (NameError, TypeError, AttributeError, ImportError, AssertionError, NotImplementedError)
 
@@ -203,7 +202,7 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     connection = Connection(socket_descriptor)
     settings: Settings = connection.recv()
-    decoder = DECODERS[settings.decoder](settings.pixels)
+    decoder = make_decoder(settings.decoder, settings.pixels)
     ring = Ring(ring_descriptor, settings.layout)
     os.close(ring_descriptor)
     jobs: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()

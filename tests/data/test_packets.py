@@ -27,7 +27,7 @@ ZOO = {
     "late": ("e.mp4", {"start": 1.7, "audio_codec": "aac"}),
     "long_gop": ("f.mp4", {"gop": 250, "b_frames": 2}),
     "matroska": ("g.mkv", {"b_frames": 2, "audio_codec": "libopus", "audio_rate": 48000}),
-    "webm": ("h.webm", {"video_codec": "libvpx", "audio_codec": "libvorbis"}),
+    "webm": ("h.webm", {"video_codec": "libvpx", "audio_codec": "libopus", "audio_rate": 48000}),
     "six_channels": ("i.mp4", {"audio_codec": "aac", "channels": 6, "audio_rate": 48000}),
 }
 
@@ -80,7 +80,7 @@ def test_the_table_gives_the_sound_of_the_demuxer(clip):
     # Resampled, from the middle: the click is where it was.
     window = Window(sound=Span(1.0, 16000))
     by_table, by_demuxer = (decode(clip, t, window, 2.5).audio[0] for t in (checked_table(clip), None))
-    assert abs(onset(by_table) - onset(by_demuxer)) <= 2
+    assert abs(onset(by_table) - onset(by_demuxer)) <= 16  # Matroska has milliseconds
 
 
 def test_the_bytes_of_a_table_say_what_it_says(clip):

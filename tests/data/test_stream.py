@@ -118,7 +118,8 @@ def test_the_plan_says_what_will_be_read(corpus):
     assert (plan.samples, plan.shards, plan.batches_per_epoch) == (18, 3, 4.5)
     assert str(plan) == (
         "data: 18 samples in 3 shards, 4 of each batch, an epoch every 4.5 batches\n"
-        "global batch of 4 clips on 2 ranks, 2 clips each"
+        "global batch of 4 clips on 2 ranks, 2 clips each\n"
+        "decoder: pyav (as asked for)"
     )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmssl.clip import EncodedClip, Span, Window
-from mmssl.data.decode.pyav import PyAVDecoder
 from tests import media
+from tests.contract.ways import WAYS, decoder_of
 
 AT = (0.6, 1.4, 2.2)
 FPS = 25.0
@@ -37,16 +37,17 @@ def onsets(values: np.ndarray, times: np.ndarray, level: float) -> list[float]:
     return found
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("form", FORMS)
-def test_flash_and_click_stay_together(tmp_path, form):
+def test_flash_and_click_stay_together(tmp_path, form, way):
+    decoder = decoder_of(WAYS[way])
     name, options = FORMS[form]
     path = media.flash_and_click(tmp_path / name, at=AT, fps=FPS, size=(32, 32), **options)
     window = Window(Span(2.4, 1 / STEP), Span(2.4, 16000), size=(32, 32))
-    clip = EncodedClip("clip", "test", path.read_bytes(), meta={"duration": 3.0})
+    clip = WAYS[way].prepare(EncodedClip("clip", "test", path.read_bytes(), meta={"duration": 3.0}))
     measured = media.measure(path)  # by the time stamps of the file, without mmssl
     with av.open(str(path)) as container:
         zero = max((container.start_time or 0) / av.time_base, 0.0)
-    decoder = PyAVDecoder()
     for anchor in (1.4, 1.63):  # from the beginning, and with a span that begins between frames and packets
         decoded = decoder.decode(clip, window, np.array([anchor]))
         flashes = onsets(decoded.frames[0].mean(axis=(1, 2, 3)), decoded.wanted_times[0], 128)

@@ -7,6 +7,7 @@ and places the sound.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.media import MediaError
 from mmssl.data.packets import DISCARD, DISPOSABLE, KEY, StreamTable
 
+_SKIPS_ITSELF = ("opus", "libopus")  # a new decoder leaves out the first samples by its own knowledge
 _KEPT = 8  # decoders kept open, one for each set of parameters
 
 
@@ -191,8 +193,13 @@ def read_sound(
                     for placer in placers:
                         placer.write(sound, int(stream.pts[n]) - shift, begin, end)
                 else:
+                    # What is skipped moves the time stamp, in its own steps, as FFmpeg does it.
+                    later = math.floor(begin / rate * stream.time_base[1] / stream.time_base[0] + 0.5)
+                    time = (int(stream.pts[n]) + later) * stream.time_base[0] / stream.time_base[1] - zero
+                    if heard and stream.codec in _SKIPS_ITSELF:
+                        begin = 0
                     for placer in placers:
-                        placer.add(frame, float(begins[n]), begin, end)
+                        placer.add(frame, time, begin, end)
     for placer in placers:
         placer.flush()
 

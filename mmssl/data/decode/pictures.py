@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
@@ -26,6 +28,11 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+
+
+def matrix_for(frame: Any) -> Colorspace | None:
+    """What swscale is told of a frame's colour matrix."""
+    return _MATRICES.get(matrix_of(frame))
 
 
 @dataclass(frozen=True)
@@ -97,21 +104,55 @@ class PictureFitter:
             return
         # swscale takes a thread a core unless told otherwise, which makes two workers slower than one. Planes of RGB
         # are copied as they are; packed pixels would have to be taken apart, which costs more than converting them.
+        # Its way to planes without scaling leaves the last columns unwritten at some widths (FFmpeg 8.1, width % 16
+        # from 1 to 8), and rounds more than 8 bits unlike its way to packed pixels, which other libraries take.
+        packed = scaled == (width, height) and (0 < width % 16 <= 8 or frame.format.components[0].bits > 8)
         rgb = self._reformatter.reformat(
             frame,
             width=scaled[0],
             height=scaled[1],
-            format="gbrp",
+            format="rgb24" if packed else "gbrp",
             src_colorspace=_MATRICES.get(matrix),
             interpolation=interpolation,
             threads=1,
         )
+        if packed:
+            channels = list(rgb.to_ndarray().transpose(2, 0, 1))
+        else:
+            channels = [_rows(rgb.planes[number], *scaled) for number in (2, 0, 1)]
+        self._put(channels, out, turns, left, top)
+
+    def _put(self, channels: Sequence[np.ndarray], out: np.ndarray, turns: int, left: int, top: int) -> None:
+        """Red, green and blue, turned and cut, into uint8 [3, H, W] `out`."""
         high, wide = self._size
-        for channel, plane in zip((1, 2, 0), rgb.planes, strict=True):
-            picture = _rows(plane, *scaled)
-            if turns:
-                picture = np.rot90(picture, -turns)
-            out[channel] = picture[top : top + high, left : left + wide]
+        for target, picture in zip(out, channels, strict=True):
+            upright = np.rot90(picture, -turns) if turns else picture
+            target[:] = upright[top : top + high, left : left + wide]
+
+    def fit_rgb_into(self, rgb: np.ndarray, turns: int, out: np.ndarray) -> None:
+        """The same for what another library has decoded, into uint8 [3, H, W] `out`.
+
+        Args:
+            rgb: uint8 [h, w, 3], as coded, not turned.
+            turns: quarter turns clockwise that bring it upright.
+            out: what is written.
+
+        Raises:
+            MediaError: the picture is too large.
+        """
+        height, width = rgb.shape[:2]
+        if self._plan is None or self._plan[:3] != (width, height, turns):
+            self._plan = self._planned(width, height, turns)
+        scaled, left, top, interpolation = self._plan[3:]
+        channels = list(rgb.transpose(2, 0, 1))
+        if scaled != (width, height):
+            # As if they were three planes of YUV: swscale scales each by itself then.
+            frame = av.VideoFrame.from_ndarray(np.stack(channels), format="yuv444p")
+            frame = self._reformatter.reformat(
+                frame, width=scaled[0], height=scaled[1], interpolation=interpolation, threads=1
+            )
+            channels = [_rows(plane, *scaled) for plane in frame.planes]
+        self._put(channels, out, turns, left, top)
 
     def _planned(self, width: int, height: int, turns: int) -> tuple[Any, ...]:
         """What does not change from frame to frame."""

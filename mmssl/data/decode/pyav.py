@@ -95,6 +95,7 @@ class PyAVDecoder:
         if not reading.has_picture:
             into.frames[:] = 0
         placers = reading.placers
+        motion, shape = reading.pictures.motion, reading.wanted.shape
         return Clip(
             key=clip.key,
             frames=into.frames,
@@ -110,7 +111,8 @@ class PyAVDecoder:
             anchors=anchors,
             geometry=reading.pictures.fitter.geometry,
             colour=reading.colour,
-            **_fields(reading),
+            motion=None if motion is None else motion.flow.reshape(*shape, *motion.flow.shape[1:]),
+            motion_known=None if motion is None else motion.known.reshape(*shape, *motion.known.shape[1:]),
             decoded_pictures=decoded,
             decoder_calls=1,
         )
@@ -239,17 +241,6 @@ class _Reading:
         return heard_from
 
 
-def _fields(reading: _Reading) -> dict[str, np.ndarray]:
-    """The motion fields in the shape of a clip's, where they were wanted."""
-    motion, shape = reading.pictures.motion, reading.wanted.shape
-    if motion is None:
-        return {}
-    return {
-        "motion": motion.flow.reshape(*shape, *motion.flow.shape[1:]),
-        "motion_known": motion.known.reshape(*shape, *motion.known.shape[1:]),
-    }
-
-
 def _table_of(clip: EncodedClip) -> PacketTable | None:
     """The clip's packet table, or None where it has none that holds."""
     if clip.packets is None:
@@ -285,7 +276,7 @@ def measured_duration(container: Any) -> float:
     if stream.duration:
         start = max(float((stream.start_time or 0) * stream.time_base), 0.0)
         duration = float(stream.duration * stream.time_base) + start - zero
-    elif container.duration:
+    elif container.duration and not (zero and "matroska" in container.format.name):  # Matroska counts from stamp 0
         duration = float(container.duration / av.time_base)
     else:
         ends = [(p.pts + (p.duration or 0)) * p.time_base for p in container.demux(stream) if p.pts is not None]

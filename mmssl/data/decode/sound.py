@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import av
@@ -9,13 +10,16 @@ import numpy as np
 
 # Frames whose stamp is nearer than this to the end of the one before are one run: Matroska rounds to milliseconds.
 SAME_RUN = 0.004  # seconds
+LONGEST_LEAD = 1024  # samples; 441 are enough between the usual rates
 
 
 class SoundPlacer:
     """Collects audio frames of one stream into float32 samples on the grid ``n / rate``; gaps stay zeros.
 
     Sound that has the wanted rate is taken as the decoder gives it; only other rates are resampled, by swresample,
-    whose output is aligned with its input.
+    whose first output sample lies at its first input sample. A run is therefore begun with so many zeros that this is
+    a place of the grid: else sound would be up to half a sample off, and by how much would depend on where decoding
+    began.
 
     Args:
         rate: samples a second of the grid.
@@ -32,6 +36,7 @@ class SoundPlacer:
         self._form: tuple[str, str, int] | None = None
         self._next_time = 0.0  # where the current run's input ends, seconds
         self._next_index = 0  # where the current run's output goes on, samples of the grid
+        self._run_index = 0  # where its sound begins, after the zeros
 
     @property
     def start(self) -> float:
@@ -48,22 +53,26 @@ class SoundPlacer:
 
         `skip` samples at its beginning and `drop` at its end are not part of the sound.
         """
+        sound = mono(frame)
+        if skip or drop:
+            sound = sound[skip : len(sound) - drop]
+        if not len(sound):
+            return
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form or (time is not None and abs(time - self._next_time) > SAME_RUN):
             self.flush()
             self._form = form
             self._next_time = self._next_time if time is None else time
-            self._next_index = round(self._next_time * self.rate)
-        self._next_time += frame.samples / frame.sample_rate
+            zeros = 0 if frame.sample_rate == self.rate else _lead(self._next_time, frame.sample_rate, self.rate)
+            self._next_index = round((self._next_time - zeros / frame.sample_rate) * self.rate)
+            self._run_index = round(self._next_time * self.rate)
+            if zeros:
+                self._run.append(np.zeros(zeros, np.float32))
+        self._next_time += len(sound) / frame.sample_rate
         if frame.sample_rate == self.rate:
-            self._write(mono(frame), skip, drop)
-            return
-        sound = mono(frame)
-        if skip or drop:
-            sound = sound.copy()
-            sound[:skip] = 0.0
-            sound[len(sound) - drop :] = 0.0
-        self._run.append(sound)
+            self._write(sound)
+        else:
+            self._run.append(sound)
 
     def flush(self) -> None:
         """Write the sound that waits for its run to end."""
@@ -77,10 +86,10 @@ class SoundPlacer:
         for part in (*resampler.resample(whole), *resampler.resample(None)):
             self._write(mono(part))
 
-    def _write(self, sound: np.ndarray, skip: int = 0, drop: int = 0) -> None:
+    def _write(self, sound: np.ndarray) -> None:
         begin = self._next_index
         self._next_index += len(sound)
-        self.write(sound, begin, skip, drop)
+        self.write(sound, begin, max(0, self._run_index - begin))
 
     def write(self, sound: np.ndarray, index: int, skip: int = 0, drop: int = 0) -> None:
         """Put samples (float32, mono) at `index` of the grid, without the first `skip` and the last `drop`."""
@@ -108,3 +117,11 @@ def mono(frame: Any) -> np.ndarray:
     elif data.dtype.kind == "i":
         sound = sound / -float(np.iinfo(data.dtype).min)
     return np.asarray(sound, dtype=np.float32)
+
+
+def _lead(time: float, rate: int, wanted_rate: int) -> int:
+    """Samples of `rate` to go back from `time` to come as near as possible to the grid of `wanted_rate`."""
+    back = np.arange(min(rate // math.gcd(rate, wanted_rate), LONGEST_LEAD))
+    places = (time - back / rate) * wanted_rate
+    off = np.abs(places - np.round(places))
+    return int(np.flatnonzero(off <= off.min() + 1e-4)[0])

@@ -221,6 +221,20 @@ def test_the_duration_comes_from_the_description_or_the_streams(tmp_path, name, 
     assert decoder.duration(encoded(path, duration=2.5)) == 2.5
 
 
+def test_the_duration_of_a_matroska_file_that_begins_late_counts_from_its_beginning(tmp_path):
+    path = media.numbered(tmp_path / "a.mkv", frames=75, audio_codec="pcm_s16le")
+    late = tmp_path / "late.mkv"
+    with av.open(str(path)) as source, av.open(str(late), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                shift = round(3.2 / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    assert PyAVDecoder().duration(encoded(late)) == pytest.approx(3.0, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
