@@ -210,15 +210,14 @@ def check_decoder(clip: EncodedClip, plain: PlainReading, decoder: Decoder) -> l
 
 def _check_sound(clip: EncodedClip, decoded: Clip, window: Window, decoder: Decoder) -> list[Fault]:
     grids = [window.sound_grid(anchor, decoded.duration) for anchor in decoded.anchors]
-    placers = sound_plainly(clip.media, window.sound_rate, grids)
-    if decoded.has_audio != any(placer.placed for placer in placers):
-        return [Fault("decoder", f"the decoder '{decoder.name}' says has_audio={decoded.has_audio}")]
-    for placer, heard in zip(placers, decoded.audio, strict=True):
-        there = float(np.sqrt((placer.samples.astype(np.float64) ** 2).mean()))
-        apart = float(np.sqrt(((placer.samples - heard).astype(np.float64) ** 2).mean()))
-        if apart > SOUND_TOLERANCE + 0.1 * there:
-            message = (
-                f"the decoder '{decoder.name}' gives other sound from {placer.start:.3f} s on (apart by {apart:.3f})"
-            )
+    stretches = sound_plainly(clip.media, window.sound_rate, grids)
+    if not decoded.has_audio and any(stretch.any() for stretch in stretches):
+        return [Fault("decoder", f"the decoder '{decoder.name}' gives no sound where there is some")]
+    for (first, _), there, heard in zip(grids, stretches, decoded.audio, strict=True):
+        loud = float(np.sqrt((there.astype(np.float64) ** 2).mean()))
+        apart = float(np.sqrt(((there - heard).astype(np.float64) ** 2).mean()))
+        if apart > SOUND_TOLERANCE + 0.1 * loud:
+            begin = first / window.sound_rate
+            message = f"the decoder '{decoder.name}' gives other sound from {begin:.3f} s on (apart by {apart:.3f})"
             return [Fault("decoder", message)]
     return []

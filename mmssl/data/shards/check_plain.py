@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-from mmssl.data.decode.sound import SoundPlacer
+from mmssl.data.decode.sound import SAME_RUN, mono
 from mmssl.data.media import audio_stream, clock_zero, frame_seconds, open_media, video_stream
 
 GAP = 0.05  # seconds: a smaller step between two sound frames is rounding
@@ -108,22 +108,30 @@ def read_plainly(media: bytes, tick: Callable[[], None] = lambda: None) -> Plain
     return reading
 
 
-def sound_plainly(media: bytes, rate: int, grids: Sequence[tuple[int, int]]) -> list[SoundPlacer]:
-    """The sound of some stretches, placed by a pass without any seek.
+def sound_plainly(media: bytes, rate: int, grids: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """The sound of some stretches, float32 [count] each, placed by its time stamps in a pass without any seek.
 
     Args:
         media: the clip.
-        rate: samples a second of the grid.
+        rate: samples a second, those of the clip: nothing is resampled.
         grids: (first sample, number of samples) of each stretch.
     """
-    placers = [SoundPlacer(rate, first, count) for first, count in grids]
+    stretches = [np.zeros(count, np.float32) for _, count in grids]
+    following = 0.0  # when the sound so far ends, seconds
+    index = 0
     for kind, frame, time in _frames(media, PlainReading(), picture=False):
-        if kind == "audio":
-            for placer in placers:
-                placer.add(frame, time)
-    for placer in placers:
-        placer.flush()
-    return placers
+        if kind != "audio" or frame.sample_rate != rate:
+            continue
+        if time is not None and abs(time - following) > SAME_RUN:
+            index, following = round(time * rate), time
+        sound = mono(frame)
+        for (first, count), stretch in zip(grids, stretches, strict=True):
+            low, high = max(index, first), min(index + len(sound), first + count)
+            if low < high:
+                stretch[low - first : high - first] = sound[low - index : high - index]
+        index += len(sound)
+        following += len(sound) / rate
+    return stretches
 
 
 def _frames(media: bytes, reading: PlainReading, picture: bool = True) -> Any:
