@@ -117,7 +117,7 @@ def sound_plainly(media: bytes, rate: int, grids: Sequence[tuple[int, int]]) -> 
         grids: (first sample, number of samples) of each stretch.
     """
     stretches = [np.zeros(count, np.float32) for _, count in grids]
-    following = 0.0  # when the sound so far ends, seconds
+    following = -np.inf  # when the sound so far ends, seconds
     index = 0
     for kind, frame, time in _frames(media, PlainReading(), picture=False):
         if kind != "audio" or frame.sample_rate != rate:

@@ -249,12 +249,14 @@ def foreign(path: Path, **clips: tuple[Path, dict]) -> Path:
 def test_foreign_shards_are_held_to_what_can_be_known(tmp_path: Path) -> None:
     plain = media.flash_and_click(tmp_path / "plain.mkv", seconds=2.0, start=0.4)
     late = media.flash_and_click(tmp_path / "late.mp4", seconds=2.0, audio_start=0.5, audio_seconds=2.0)
+    little = media.flash_and_click(tmp_path / "little.mp4", seconds=2.0, at=(0.1, 1.0), audio_start=0.002)
     gap = media.flash_and_click(tmp_path / "gap.mp4", seconds=3.0, at=(0.5,), sound_gap=(1.0, 1.6))
     turned = media.numbered(tmp_path / "turned.mp4", frames=50, variable_rate=True, rotation=90)
     tar = foreign(
         tmp_path / "foreign.tar",
         plain=(plain, {"frames": 9999, "width": "wide", "duration": 2.0}),
         late=(late, {}),
+        little=(little, {}),
         gap=(gap, {"caption": "a gap"}),
         turned=(turned, {}),
         nothing=(plain, {}),
@@ -264,7 +266,7 @@ def test_foreign_shards_are_held_to_what_can_be_known(tmp_path: Path) -> None:
     causes = {(note.key, note.cause) for note in report.notes}
     assert ("late", "start") in causes
     assert ("gap", "sound coverage") in causes
-    assert not [note for note in report.notes if note.key in ("plain", "turned", "nothing")]
+    assert not [note for note in report.notes if note.key in ("plain", "little", "turned", "nothing")]
 
 
 def test_a_foreign_clip_that_is_broken_or_lies_is_a_problem(tmp_path: Path) -> None:
