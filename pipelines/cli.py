@@ -18,6 +18,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("shards", "build"): ("pipelines.build_shards", "build", "videos and subtitles -> shards"),
     ("shards", "info"): ("pipelines.build_shards", "info", "what lies in shards"),
     ("shards", "check"): ("pipelines.build_shards", "check", "whether shards are whole"),
+    ("shards", "preview"): ("pipelines.preview_shards", "run", "a picture of clips: frames, waveform, subtitles"),
     ("shards", "tokenizer"): ("pipelines.train_tokenizer", "run", "train a tokenizer on the shards' sentences"),
     ("pretrain",): ("pipelines.pretrain", "main", "train encoders with pretext tasks"),
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
