@@ -24,6 +24,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),
+    ("bench", "data"): ("pipelines.bench", "main", "where the time of loading goes"),
     ("doctor",): ("pipelines.doctor", "run", "what works on this machine, what is missing, what mends it"),
     ("demo",): ("pipelines.demo", "run", "the whole way on the embedded corpus, with a report"),
 }
