@@ -1,8 +1,9 @@
-"""A clock that gives every moment to one part: the innermost that runs."""
+"""A clock that gives every moment of one thread to one part: the innermost that runs."""
 
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Stopwatch:
-    """Exclusive seconds and calls by part; counts of other things beside them."""
+    """Exclusive seconds and calls by part, of the thread that makes it; counts of other things beside them.
+
+    What other threads do (reading ahead) goes on beside these parts and takes nothing from them.
+    """
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -21,6 +25,7 @@ class Stopwatch:
         self.counts: Counter[str] = Counter()
         self._running: list[str] = []
         self._since = 0.0
+        self._thread = threading.get_ident()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -33,6 +38,8 @@ class Stopwatch:
 
     def enter(self, name: str) -> None:
         """Begin a part; the one around it rests."""
+        if threading.get_ident() != self._thread:
+            return
         now = time.perf_counter()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
@@ -42,6 +49,8 @@ class Stopwatch:
 
     def leave(self) -> None:
         """End the part that was begun last; the one around it goes on."""
+        if threading.get_ident() != self._thread:
+            return
         now = time.perf_counter()
         self.seconds[self._running.pop()] += now - self._since
         self._since = time.perf_counter()

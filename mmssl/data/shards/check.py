@@ -12,7 +12,7 @@ from typing import Any
 
 from mmssl.data.shards.check_clip import Fault
 from mmssl.data.shards.check_pool import Task, check_in_processes
-from mmssl.data.shards.check_worker import CheckSettings, check_sample
+from mmssl.data.shards.check_worker import CheckSettings, check_sample, decoder_of
 from mmssl.data.shards.index import SampleEntry, index_path, read_index
 from mmssl.data.shards.spec import expand_shards
 from mmssl.data.worker import DECODERS
@@ -141,7 +141,7 @@ def check_shards(
     if processes:
         results = check_in_processes(tasks, settings, processes, stall_seconds)
     else:
-        here = DECODERS[decoder]()
+        here = decoder_of(settings)
         results = ((number, check_sample(shard, entry, settings, here)) for number, shard, entry in tasks)
     clips = 0
     for number, faults in results:

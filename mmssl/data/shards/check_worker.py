@@ -40,13 +40,18 @@ class CheckSettings:
     built: frozenset[str] = frozenset()
 
 
+def decoder_of(settings: CheckSettings) -> Decoder:
+    """The stream's decoder that is compared with a plain reading."""
+    return DECODERS[settings.decoder]("rgb")
+
+
 def main(descriptor: int) -> None:
     """Serve until the other end closes the connection."""
     av.logging.set_level(None)  # FFmpeg's remarks on damaged files would fill the terminal
     connection = Connection(descriptor)
     try:
         settings: CheckSettings = connection.recv()
-        decoder = DECODERS[settings.decoder]()
+        decoder = decoder_of(settings)
         tick = heartbeat(connection)
         while True:
             shard, entry = connection.recv()
