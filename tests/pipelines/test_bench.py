@@ -18,6 +18,7 @@ from mmssl.data.bench import instrument, measure_parts
 from mmssl.data.bench.memory import memory_of
 from mmssl.data.bench.stopwatch import Stopwatch
 from mmssl.data.decode import pictures, pyav, sound
+from mmssl.data.packets_make import checked_table
 from mmssl.data.shards.index import read_index
 from pipelines.bench import worker_counts
 from tests.corpora import write_corpus, write_tar
@@ -96,14 +97,31 @@ def test_nothing_stays_wrapped_and_failures_are_counted(tmp_path: Path, shards: 
         (module, name): getattr(module, name)
         for module, name in [(worker_module, "read_clip"), (worker_module, "read_members"), (pyav, "open_media")]
     }
-    methods = (pictures.PictureFitter.fit, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
+    methods = (pictures.PictureFitter.fit_into, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
     window = Window(picture=Span(1.0, 8.0), sound=Span(1.0, 16000.0), size=(16, 16))
     report = measure_parts(lambda workers: Stream([Source("data", str(tar))], window, 2, workers=workers), 4)
     assert (report.clips, report.failed) == (8, 4)
     assert report.wanted_pictures == 4 * 8
     assert all(getattr(module, name) is step for (module, name), step in steps.items())
-    assert methods == (pictures.PictureFitter.fit, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
+    assert methods == (pictures.PictureFitter.fit_into, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
     assert report.parts[instrument.OPEN] > 0
+
+
+def test_clips_with_packet_tables_open_no_container(tmp_path: Path, shards: str) -> None:
+    first = next(iter(Path(shards).parent.glob("*.tar")))
+    data = first.read_bytes()
+    samples = []
+    for sample in read_index(first).samples:
+        members = {name: data[at : at + size] for name, (at, size) in sample.members.items()}
+        samples.append((sample.key, members | {"pkt": checked_table(members["mp4"])}))
+    tar = write_tar(tmp_path / "tables.tar", samples)
+    window = Window(picture=Span(1.0, 8.0), sound=Span(1.0, 16000.0), size=(16, 16))
+    report = measure_parts(lambda workers: Stream([Source("data", str(tar))], window, 2, workers=workers), 6)
+    assert report.failed == 0
+    assert instrument.DEMUX not in report.parts
+    for part in (instrument.READ, instrument.OPEN, instrument.PICTURE, instrument.SOUND, instrument.CONVERT):
+        assert report.parts[part] > 0
+    assert sum(report.parts.values()) == pytest.approx(report.seconds, rel=0.01)
 
 
 def test_the_stopwatch_gives_each_moment_to_one_part() -> None:
