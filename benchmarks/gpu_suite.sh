@@ -50,7 +50,6 @@ part() {
   [ "$code" -eq 0 ] || failed=1
 }
 
-
 install() {
   local found=("$WHEELS"/*.whl)
   if [ ! -e "${found[0]}" ]; then
