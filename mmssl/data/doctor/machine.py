@@ -81,7 +81,9 @@ def _open_files() -> Finding:
 
 
 def cache_folder() -> Path:
-    """Where things that can be fetched again are kept."""
+    """The environment's MMSSL_CACHE, else ``mmssl`` in the user's cache directory; it may not exist yet."""
+    if given := os.environ.get("MMSSL_CACHE"):
+        return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "mmssl"
 
@@ -97,7 +99,7 @@ def _cache() -> Finding:
             file.write(b"doctor")
         free = shutil.disk_usage(there).free
     except OSError as error:
-        mend = "set XDG_CACHE_HOME to a folder that can be written"
+        mend = "set MMSSL_CACHE to a folder that can be written"
         return Finding("machine", "cache folder", "broken", f"{folder}: {error.strerror}", mend)
     return Finding("machine", "cache folder", "ok", f"{folder}: can be written, {free / GIB:.1f} GiB free")
 

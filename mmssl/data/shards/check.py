@@ -135,7 +135,8 @@ def check_shards(
     begin = time.monotonic()
     paths = expand_shards(spec)
     findings = _Findings(paths)
-    built = frozenset(str(path.parent) for path in paths if path.with_name("build.json").exists())
+    local = [path for path in paths if isinstance(path, Path)]
+    built = frozenset(str(path.parent) for path in local if path.with_name("build.json").exists())
     settings = CheckSettings(decode, decoder, built)
     tasks = _tasks(paths, findings, settings)
     if processes:
@@ -166,14 +167,14 @@ def _tasks(paths: list[Path], findings: _Findings, settings: CheckSettings) -> I
     """The samples of all shards, each shard looked at as a whole when its turn comes."""
     for shard, path in enumerate(paths):
         before = len(findings.places) - 1  # faults of the shard come before those of its clips
-        built = str(path.parent) in settings.built
+        built = isinstance(path, Path) and str(path.parent) in settings.built
         try:
             index = read_index(path, store=False)
         except UserError as error:
             findings.add(shard, before, None, Fault("shard", str(error)))
             findings.shards_done = shard + 1
             continue
-        for fault in check_tar(path, index.samples):
+        for fault in check_tar(path, index.samples) if isinstance(path, Path) else ():
             findings.add(shard, before, None, fault)
         if built and not index_path(path).exists():  # foreign tars need none
             fault = Fault("index", "no index beside it; it is made when the shard is next read")
