@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +12,10 @@ from rich.table import Table
 
 from mmssl.data.shards.builder import BuildProgress, BuildSummary
 from mmssl.data.shards.builder import build as build_shards
-from mmssl.data.shards.check import check_shards
+from mmssl.data.shards.check import CheckProgress, CheckReport, check_shards
 from mmssl.data.shards.info import describe_shards
 from mmssl.data.shards.settings import BuildSettings
+from mmssl.errors import UserError
 
 _SHOWN_LABELS = 20
 _SHOWN_PROBLEMS = 20
@@ -176,26 +177,72 @@ def _share(value: float | None) -> str:
     return "not known" if value is None else f"{100 * value:.1f} %"
 
 
-def check(shards: str, decode: bool = False) -> None:
+def check(
+    shards: str,
+    decode: bool = False,
+    json: Path | None = None,
+    processes: int = 2,
+    decoder: str = "pyav",
+    stall_seconds: float = 60.0,
+) -> None:
     """Check that shards are whole; the exit code is 1 if something is wrong.
 
     Args:
         shards: a tar, a range such as 'corpus/train-{000000..000003}.tar', a glob or a folder.
-        decode: decode every clip and compare frames, size and sound with its description.
+        decode: decode every clip from beginning to end, and again as the stream does, and compare all with the json.
+        json: file for the whole report.
+        processes: worker processes.
+        decoder: the stream's decoder that is compared with the plain reading.
+        stall_seconds: a clip that decodes nothing for so long is given up.
     """
-    begin = time.monotonic()
-    columns = (TextColumn("shards check"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("check", total=None)
-        report = check_shards(shards, decode, lambda done, total: bar.update(task, completed=done, total=total))
-    for problem in report.problems[:_SHOWN_PROBLEMS]:
-        print(f"{problem.shard}{'' if problem.key is None else f' {problem.key}'}: {problem.message}")
-    if len(report.problems) > _SHOWN_PROBLEMS:
-        print(f"and {len(report.problems) - _SHOWN_PROBLEMS} more")
-    state = "whole" if report.ok else f"{len(report.problems)} problems"
-    print(
-        f"{report.shards} shards, {report.clips} clips, {report.decoded} decoded: {state} "
-        f"({time.monotonic() - begin:.1f} s)"
+    columns = (
+        TextColumn("shards check"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("shards"),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
     )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("check", total=None, state="")
+
+        def show(progress: CheckProgress) -> None:
+            rate = progress.clips / max(progress.seconds, 1e-9)
+            state = f"{progress.clips} clips  {rate:.1f} clips/s"
+            if progress.problems:
+                state += f"  {progress.problems} problems"
+            bar.update(task, total=progress.shards, completed=progress.shards_done, state=state)
+
+        report = check_shards(shards, decode, show, processes=processes, decoder=decoder, stall_seconds=stall_seconds)
+    if json is not None:
+        _write_report(json, report)
+    _print_check(report)
     if not report.ok:
         raise SystemExit(1)
+
+
+def _write_report(path: Path, report: CheckReport) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the report '{path}' cannot be written ({error.strerror}); give another --json") from None
+
+
+def _print_check(report: CheckReport) -> None:
+    for problems, left in ((report.problems, "problems"), (report.notes, "notes")):
+        for problem in problems[:_SHOWN_PROBLEMS]:
+            where = f"{problem.shard}{'' if problem.key is None else f' {problem.key}'}"
+            print(f"{'note: ' if left == 'notes' else ''}{where}: {problem.message}")
+        if len(problems) > _SHOWN_PROBLEMS:
+            print(f"and {len(problems) - _SHOWN_PROBLEMS} more {left}")
+    if report.problems:
+        print("by cause: " + ", ".join(f"{count} {cause}" for cause, count in report.causes.items()))
+    state = "whole" if report.ok else f"{len(report.problems)} problems"
+    rate = report.clips / max(report.seconds, 1e-9)
+    print(
+        f"{report.shards} shards, {report.clips} clips, {report.decoded} decoded: {state} "
+        f"({report.seconds:.1f} s, {rate:.1f} clips/s)"
+    )

@@ -18,11 +18,14 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("shards", "build"): ("pipelines.build_shards", "build", "videos and subtitles -> shards"),
     ("shards", "info"): ("pipelines.build_shards", "info", "what lies in shards"),
     ("shards", "check"): ("pipelines.build_shards", "check", "whether shards are whole"),
+    ("shards", "preview"): ("pipelines.preview_shards", "run", "a picture of clips: frames, waveform, subtitles"),
     ("shards", "tokenizer"): ("pipelines.train_tokenizer", "run", "train a tokenizer on the shards' sentences"),
     ("pretrain",): ("pipelines.pretrain", "main", "train encoders with pretext tasks"),
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),
+    ("bench", "data"): ("pipelines.bench", "main", "where the time of loading goes"),
+    ("doctor",): ("pipelines.doctor", "run", "what works on this machine, what is missing, what mends it"),
     ("demo",): ("pipelines.demo", "run", "the whole way on the embedded corpus, with a report"),
 }
 

@@ -32,7 +32,7 @@ def main(descriptor: int) -> None:
         settings: BuildSettings = connection.recv()
         while True:
             source, present = connection.recv()
-            emit, tick = (lambda clip: connection.send(("clip", clip))), _heartbeat(connection)
+            emit, tick = (lambda clip: connection.send(("clip", clip))), heartbeat(connection)
             result = work(source, settings, emit, present, tick)
             connection.send(("failed" if isinstance(result, Failure) else "done", result))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -59,7 +59,7 @@ def work(
         return Failure(source.name, None, f"error {type(error).__name__}", message)
 
 
-def _heartbeat(connection: Connection) -> Callable[[], None]:
+def heartbeat(connection: Connection) -> Callable[[], None]:
     """Return a function that, called often, tells the parent every few seconds that work goes on."""
     last = time.monotonic()
 

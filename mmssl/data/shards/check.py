@@ -1,162 +1,216 @@
-"""Checking shards: tar, index, descriptions and, on request, every clip decoded."""
+"""Checking shards: tar, index, descriptions and, on request, every clip decoded, in several processes."""
 
 from __future__ import annotations
 
-import io
-import json
 import tarfile
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-import av.error
-
-from mmssl.data.media import MediaError, audio_stream, open_media, video_stream
-from mmssl.data.shards.index import MEDIA, SampleEntry, index_path, read_index, read_members
+from mmssl.data.decode.choose import DECODERS
+from mmssl.data.shards.check_clip import Fault
+from mmssl.data.shards.check_pool import Task, check_in_processes
+from mmssl.data.shards.check_worker import CheckSettings, check_sample, decoder_of
+from mmssl.data.shards.index import SampleEntry, index_path, read_index
 from mmssl.data.shards.spec import expand_shards
-from mmssl.data.subtitles import read_subtitles
-from mmssl.errors import UserError
+from mmssl.errors import UserError, nearest
 
-FURTHEST_START = 0.005
+END_MARK = 1024  # bytes of zeros with which a tar ends
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in a shard; `key` is None where the shard as a whole is meant."""
+    """Something wrong in a shard; `key` is None where the shard as a whole is meant, `cause` is to count by."""
 
     shard: Path
     key: str | None
+    cause: str
     message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"shard": str(self.shard), "key": self.key, "cause": self.cause, "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was looked at and what is wrong with it."""
+    """What was looked at, what is wrong with it, and what is odd without being wrong (`notes`)."""
 
     shards: int
     clips: int
     decoded: int
     problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
 
+    @property
+    def causes(self) -> dict[str, int]:
+        """Number of problems by cause, the most frequent first."""
+        return dict(Counter(problem.cause for problem in self.problems).most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "ok": self.ok,
+            "shards": self.shards,
+            "clips": self.clips,
+            "decoded": self.decoded,
+            "seconds": round(self.seconds, 3),
+            "clips_per_second": round(self.clips / max(self.seconds, 1e-9), 2),
+            "causes": self.causes,
+            "problems": [problem.as_dict() for problem in self.problems],
+            "notes": [note.as_dict() for note in self.notes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProgress:
+    """How far a check is: shards whose clips are all handed out, clips done, problems so far."""
+
+    shards_done: int
+    shards: int
+    clips: int
+    problems: int
+    seconds: float
+
+
+class _Findings:
+    """Problems and notes with their place, so that the report has the order of the shards."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self.shards_done = 0
+        self.keys: dict[str, Path] = {}
+        self.built: dict[str, bool] = {}
+        self.places: list[tuple[int, str]] = []  # shard number and key of each task
+        self.rows: list[tuple[int, int, bool, Problem]] = []  # shard number, task number, note, problem
+
+    def add(self, shard: int, task: int, key: str | None, fault: Fault) -> None:
+        problem = Problem(self.paths[shard], key, fault.cause, fault.message)
+        self.rows.append((shard, task, fault.note, problem))
+
+    @property
+    def problems(self) -> int:
+        return sum(not note for _, _, note, _ in self.rows)
+
+    def sorted(self, notes: bool) -> tuple[Problem, ...]:
+        rows = [row for row in self.rows if row[2] is notes]
+        return tuple(problem for _, _, _, problem in sorted(rows, key=lambda row: row[:2]))
+
 
 def check_shards(
-    spec: str | list[str], decode: bool = False, on_progress: Callable[[int, int], None] | None = None
+    spec: str | list[str],
+    decode: bool = False,
+    on_progress: Callable[[CheckProgress], None] | None = None,
+    *,
+    processes: int = 2,
+    decoder: str = "pyav",
+    stall_seconds: float = 60.0,
 ) -> CheckReport:
     """Read every shard through: tar headers against the index, descriptions, subtitles; with `decode` all clips.
 
-    `on_progress` gets (shards done, shards).
+    Args:
+        spec: shard specification.
+        decode: decode every clip plainly and by the stream's decoder, and compare.
+        on_progress: told after every clip.
+        processes: workers; 0 checks in this process, where a clip that crashes the decoder ends the check.
+        decoder: the stream's decoder.
+        stall_seconds: a clip that decodes no frame for so long is given up.
 
     Raises:
-        UserError: no shards are named, or one is missing.
+        UserError: no shards are named, one is missing, or a setting cannot be used.
     """
+    if processes < 0 or not stall_seconds > 0:
+        raise UserError(f"processes={processes}, stall_seconds={stall_seconds}: at least 0 and more than 0 are needed")
+    if decoder not in DECODERS:
+        raise UserError(f"no decoder '{decoder}' (there are {', '.join(DECODERS)}){nearest(decoder, DECODERS)}")
+    begin = time.monotonic()
     paths = expand_shards(spec)
-    problems: list[Problem] = []
-    keys: dict[str, Path] = {}
-    clips = decoded = 0
-    for number, path in enumerate(paths):
+    findings = _Findings(paths)
+    local = [path for path in paths if isinstance(path, Path)]
+    built = frozenset(str(path.parent) for path in local if path.with_name("build.json").exists())
+    settings = CheckSettings(decode, decoder, built)
+    tasks = _tasks(paths, findings, settings)
+    if processes:
+        results = check_in_processes(tasks, settings, processes, stall_seconds)
+    else:
+        here = decoder_of(settings)
+        results = ((number, check_sample(shard, entry, settings, here)) for number, shard, entry in tasks)
+    clips = 0
+    for number, faults in results:
+        clips += 1
+        shard, key = findings.places[number]
+        for fault in faults:
+            findings.add(shard, number, key, fault)
+        if on_progress is not None:
+            seconds = time.monotonic() - begin
+            on_progress(CheckProgress(findings.shards_done, len(paths), clips, findings.problems, seconds))
+    return CheckReport(
+        shards=len(paths),
+        clips=clips,
+        decoded=clips if decode else 0,
+        problems=findings.sorted(notes=False),
+        notes=findings.sorted(notes=True),
+        seconds=time.monotonic() - begin,
+    )
+
+
+def _tasks(paths: list[Path], findings: _Findings, settings: CheckSettings) -> Iterator[Task]:
+    """The samples of all shards, each shard looked at as a whole when its turn comes."""
+    for shard, path in enumerate(paths):
+        before = len(findings.places) - 1  # faults of the shard come before those of its clips
+        built = isinstance(path, Path) and str(path.parent) in settings.built
         try:
             index = read_index(path, store=False)
         except UserError as error:
-            problems.append(Problem(path, None, str(error)))
+            findings.add(shard, before, None, Fault("shard", str(error)))
+            findings.shards_done = shard + 1
             continue
-        problems += _check_tar(path, index.samples)
-        if not index_path(path).exists() and path.with_name("build.json").exists():  # foreign tars need none
-            problems.append(Problem(path, None, "no index beside it; it is made when the shard is next read"))
+        for fault in check_tar(path, index.samples) if isinstance(path, Path) else ():
+            findings.add(shard, before, None, fault)
+        if built and not index_path(path).exists():  # foreign tars need none
+            fault = Fault("index", "no index beside it; it is made when the shard is next read")
+            findings.add(shard, before, None, fault)
+        if index.without_media:
+            message = f"{index.without_media} samples hold no video and are left out"
+            findings.add(shard, before, None, Fault("missing member", message, note=not built))
         for entry in index.samples:
-            if entry.key in keys:
-                problems.append(Problem(path, entry.key, f"the key is also in '{keys[entry.key].name}'"))
-            keys[entry.key] = path
-            try:
-                messages = check_members(read_members(path, entry), decode)
-                decoded += decode
-            except UserError as error:
-                messages = [str(error)]
-            problems += [Problem(path, entry.key, message) for message in messages]
-        clips += len(index.samples)
-        if on_progress is not None:
-            on_progress(number + 1, len(paths))
-    return CheckReport(len(paths), clips, decoded, tuple(problems))
+            number = len(findings.places)
+            findings.places.append((shard, entry.key))
+            if entry.key in findings.keys:
+                fault = Fault("key", f"the key is also in '{findings.keys[entry.key].name}'")
+                findings.add(shard, number, entry.key, fault)
+            findings.keys[entry.key] = path
+            yield number, path, entry
+        findings.shards_done = shard + 1
 
 
-def _check_tar(path: Path, samples: list[SampleEntry]) -> list[Problem]:
+def check_tar(path: Path, samples: list[SampleEntry]) -> list[Fault]:
     """Compare the headers of the tar with its index, and see that it ends as a tar does."""
-    problems = []
+    faults = []
     expected = {f"{entry.key}.{name}": place for entry in samples for name, place in entry.members.items()}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                place = expected.pop(member.name, None)
+                folder, _, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")  # an index has extensions in lower case
+                name = f"{folder}/{stem}.{extension.lower()}" if folder else f"{stem}.{extension.lower()}"
+                place = expected.pop(name, None)
                 if place is not None and place != (member.offset_data, member.size):
-                    problems.append(Problem(path, None, f"the index has '{member.name}' at another place"))
+                    faults.append(Fault("index", f"the index has '{member.name}' at another place"))
     except tarfile.TarError as error:
-        problems.append(Problem(path, None, f"the tar cannot be read through ({error})"))
-    problems += [Problem(path, None, f"the index has '{name}', the tar has not") for name in expected]
+        faults.append(Fault("tar", f"the tar cannot be read through ({error})"))
+    faults += [Fault("missing member", f"the index has '{name}', the tar has not") for name in expected]
     with open(path, "rb") as file:
-        file.seek(-1024, io.SEEK_END)
+        file.seek(max(path.stat().st_size - END_MARK, 0))
         if file.read().strip(b"\0"):
-            problems.append(Problem(path, None, "the tar has no end mark: it was cut short, or is still written"))
-    return problems
-
-
-def check_members(members: dict[str, bytes], decode: bool) -> list[str]:
-    """Return what is wrong with one sample of ours; a foreign one without `json` is only decoded."""
-    messages = []
-    media = next((members[name] for name in MEDIA if name in members), None)
-    if not media:
-        messages.append("there is no video in it")
-    meta: dict[str, Any] = {}
-    if "json" in members:
-        try:
-            meta = json.loads(members["json"])
-        except ValueError as error:
-            messages.append(f"the json is not valid ({error})")
-    if "vtt" in members:
-        try:
-            cues = read_subtitles(members["vtt"]).cues
-            if "n_sentences" in meta and len(cues) != meta["n_sentences"]:
-                messages.append(f"the vtt has {len(cues)} cues, the json says {meta['n_sentences']}")
-        except UserError as error:
-            messages.append(f"the vtt cannot be read ({error})")
-    elif meta.get("n_sentences"):
-        messages.append(f"the json says {meta['n_sentences']} sentences, there is no vtt")
-    if media and decode:
-        messages += _check_decoding(media, meta)
-    return messages
-
-
-def _check_decoding(media: bytes, meta: dict[str, Any]) -> list[str]:
-    messages = []
-    frames, sizes, first = 0, set(), None
-    samples, first_sound = 0, None
-    try:
-        with open_media(media) as container:
-            video, audio = video_stream(container), audio_stream(container)
-            for frame in container.decode(*([video] if audio is None else [video, audio])):
-                if isinstance(frame, av.VideoFrame):
-                    frames += 1
-                    sizes.add((frame.width, frame.height))
-                    first = frame.time if first is None else first
-                else:
-                    samples += frame.samples
-                    first_sound = frame.time if first_sound is None else first_sound
-    except (MediaError, av.error.FFmpegError) as error:
-        return [f"the video cannot be decoded ({error})"]
-    if "frames" in meta and frames != meta["frames"]:
-        messages.append(f"{frames} frames can be decoded, the json says {meta['frames']}")
-    if "width" in meta and sizes != {(meta["width"], meta["height"])}:
-        messages.append(f"the pictures have the sizes {sorted(sizes)}, the json says another")
-    if "has_audio" in meta and (samples > 0) != meta["has_audio"]:
-        messages.append(f"{samples} samples of sound can be decoded, the json says has_audio={meta['has_audio']}")
-    if meta.get("has_audio") and samples < meta["duration"] * meta["audio_rate"] - 1:
-        messages.append(f"the sound has {samples} samples, fewer than {meta['duration']} s need")
-    for name, start in (("picture", first), ("sound", first_sound)):
-        if meta and start is not None and abs(start) > FURTHEST_START:
-            messages.append(f"the {name} starts at {start:.3f} s, not at 0")
-    return messages
+            faults.append(Fault("tar", "the tar has no end mark: it was cut short, or is still written"))
+    return faults

@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from mmssl.data.shards import BuildSettings, build
-from mmssl.data.shards.check import check_members, check_shards
+from mmssl.data.shards.check import check_shards
+from mmssl.data.shards.check_clip import check_members
 from mmssl.data.shards.index import index_path, read_index, read_members, write_index
 from mmssl.data.shards.info import describe_shards
 from mmssl.errors import UserError
@@ -62,14 +63,14 @@ def test_info(folder):
 
 def test_whole_shards_pass(folder):
     report = check_shards(str(folder), decode=True)
-    assert report.problems == ()
+    assert report.problems == report.notes == ()
     assert report.ok
     assert (report.shards, report.clips, report.decoded) == (2, 6, 6)
-    assert check_shards(str(folder)).decoded == 0
+    assert check_shards(str(folder), processes=0).decoded == 0
 
 
 def problems(folder, decode=False):
-    return [problem.message for problem in check_shards(str(folder), decode).problems]
+    return [problem.message for problem in check_shards(str(folder), decode, processes=0).problems]
 
 
 def test_missing_index_is_said(copy):
@@ -121,20 +122,24 @@ def test_clips_that_do_not_decode_as_described(folder):
     meta = json.loads(members["json"])
     assert check_members(members, decode=True) == []
 
+    def messages(members, decode):
+        return [fault.message for fault in check_members(members, decode)]
+
     def said(**changes):
-        return check_members({**members, "json": json.dumps({**meta, **changes}).encode()}, decode=True)
+        return messages({**members, "json": json.dumps({**meta, **changes}).encode()}, decode=True)
 
     assert said(frames=99) == [f"{meta['frames']} frames can be decoded, the json says 99"]
     assert "the json says another" in said(width=99)[0]
     assert "has_audio=False" in said(has_audio=False)[0]
     assert "fewer than 9.0 s need" in said(duration=9.0)[0]
+    assert "the json says 9.0 s" in said(duration=9.0)[1]
     without_vtt = {name: data for name, data in members.items() if name != "vtt"}
     described = {**without_vtt, "json": json.dumps({**meta, "n_sentences": 3}).encode()}
-    assert check_members(described, decode=False) == ["the json says 3 sentences, there is no vtt"]
+    assert messages(described, decode=False) == ["the json says 3 sentences, there is no vtt"]
     with_vtt = {**described, "vtt": b"WEBVTT\n\n00:00.000 --> 00:01.000\none\n"}
-    assert check_members(with_vtt, decode=False) == ["the vtt has 1 cues, the json says 3"]
-    assert "cannot be decoded" in check_members({**members, "mp4": b"x" * 500}, decode=True)[0]
-    assert check_members({"json": members["json"]}, decode=True)[0] == "there is no video in it"
+    assert messages(with_vtt, decode=False) == ["the vtt has 1 cues, the json says 3"]
+    assert "cannot be decoded" in messages({**members, "mp4": b"x" * 500}, decode=True)[0]
+    assert messages({"json": members["json"]}, decode=True)[0] == "there is no video in it"
 
 
 def test_programs(folder, copy, capsys, tmp_path):
