@@ -24,12 +24,12 @@ from mmssl.data.media import (
     MediaError,
     audio_stream,
     clock_zero,
-    frame_seconds,
     open_media,
     pixel_aspect,
     quarter_turns,
     video_stream,
 )
+from mmssl.data.timestamps import PictureClock
 from mmssl.localization.maps import ClipMaps
 from mmssl.localization.truth import Box, cut
 
@@ -175,9 +175,9 @@ def pictures(media: bytes | Path) -> Iterator[tuple[float, np.ndarray]]:
     with open_media(media) as container:
         stream = video_stream(container)
         zero, aspect = clock_zero(container), float(pixel_aspect(stream))
-        previous = -1.0
+        previous, clock = -1.0, PictureClock()
         for frame in container.decode(stream):
-            stamp = frame_seconds(frame)
+            stamp = clock.seconds(frame)
             if stamp is None or stamp - zero <= previous or stamp - zero < -1e-6:
                 continue
             previous = max(stamp - zero, 0.0)

@@ -24,6 +24,7 @@ from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.decode.text import sentences_of
 from mmssl.data.media import MediaError, audio_stream, clock_zero, open_media, pixel_aspect, video_stream
 from mmssl.data.packets import BadTable, PacketTable
+from mmssl.data.timestamps import PictureClock
 
 PREROLL = 0.15  # seconds of sound decoded before the wanted stretch, so that codecs with overlap are settled
 SEEK_FROM = 1.5  # seconds: nearer to the beginning, decoding on is cheaper than seeking
@@ -211,12 +212,13 @@ class _Reading:
         sound_base = float(sound.time_base) if sound is not None else 0.0
         heard_from = np.inf
         see, hear = video is not None, sound is not None
+        clock = PictureClock()
         for packet in container.demux(streams):
             if packet.stream is video:
                 if not see:
                     continue
                 for frame in packet.decode():
-                    stamp = _seconds(frame)
+                    stamp = clock.seconds(frame)
                     # After a seek into an open group of pictures some frames lack their references.
                     if stamp is not None and not (seeked and frame.is_corrupt):
                         picker.add(frame, stamp - zero)

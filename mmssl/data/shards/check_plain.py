@@ -14,6 +14,7 @@ import numpy as np
 
 from mmssl.data.decode.sound import SAME_RUN, mono
 from mmssl.data.media import audio_stream, clock_zero, frame_seconds, open_media, video_stream
+from mmssl.data.timestamps import PictureClock
 
 GAP = 0.05  # seconds: a smaller step between two sound frames is rounding
 
@@ -144,7 +145,8 @@ def _frames(media: bytes, reading: PlainReading, picture: bool = True) -> Any:
         streams = [s for s in (video if picture else None, sound) if s is not None]
         for stream in streams:
             stream.codec_context.thread_count = 1
+        clock = PictureClock()
         for packet in container.demux(streams) if streams else ():
             for frame in packet.decode():
-                time = frame_seconds(frame)
+                time = clock.seconds(frame) if packet.stream is video else frame_seconds(frame)
                 yield packet.stream.type, frame, None if time is None else time - zero

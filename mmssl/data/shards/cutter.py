@@ -36,6 +36,7 @@ from mmssl.data.shards.settings import BuildSettings
 from mmssl.data.shards.sound import SoundTimeline, loudness
 from mmssl.data.shards.windows import Window, WindowCursor
 from mmssl.data.subtitles import Cue
+from mmssl.data.timestamps import PictureClock
 
 LONGEST_HOLD = 600.0
 DAMAGED_SHARE = 0.1
@@ -91,6 +92,7 @@ class _Cutter:
         self.fitted: Any = None
         self.good_times: list[float] = []
         self.bad_times: list[float] = []
+        self.clock = PictureClock()
         self.spoilt = False  # since an error, pictures are built on wrong ones until the next key frame
         self.made = self.rests = self.passed = 0
         self.failures: list[Failure] = []
@@ -154,7 +156,7 @@ class _Cutter:
     # -- picture ------------------------------------------------------------------------------------------------
 
     def _picture(self, frame: Any) -> None:
-        stamp = frame_seconds(frame)
+        stamp = self.clock.seconds(frame)
         time = self.time + 1 / self.facts.rate if stamp is None else stamp - self.facts.zero
         if stamp is None and self.frame is None:
             time = 0.0
