@@ -16,6 +16,7 @@ from mmssl.errors import UserError, nearest
 VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("soundstage",): ("pipelines.soundstage", "run", "render the embedded corpus"),
     ("shards", "build"): ("pipelines.build_shards", "build", "videos and subtitles -> shards"),
+    ("shards", "index"): ("pipelines.index_shards", "run", "index tars by others, with packet tables"),
     ("shards", "info"): ("pipelines.build_shards", "info", "what lies in shards"),
     ("shards", "check"): ("pipelines.build_shards", "check", "whether shards are whole"),
     ("shards", "preview"): ("pipelines.preview_shards", "run", "a picture of clips: frames, waveform, subtitles"),
