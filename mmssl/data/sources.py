@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from mmssl.data.order import order
 from mmssl.data.shards.index import SampleEntry, expand_shards, read_index
+from mmssl.data.storage.settings import RemoteSettings
+from mmssl.data.storage.url import Shard
 from mmssl.errors import UserError
 
 
@@ -35,7 +36,7 @@ class Place:
 
     source: str
     epoch: int
-    shard: Path
+    shard: Shard
     entry: SampleEntry
 
 
@@ -46,16 +47,17 @@ class IndexedSource:
         source: the source.
         seed: seed of the order.
         shuffle_shards: shards whose samples are mixed; 0 keeps the order of the index.
+        remote: how shards that are no local files are read.
 
     Raises:
         UserError: a shard is missing or unreadable, or the source holds no sample.
     """
 
-    def __init__(self, source: Source, seed: int, shuffle_shards: int) -> None:
+    def __init__(self, source: Source, seed: int, shuffle_shards: int, remote: RemoteSettings | None = None) -> None:
         self.name = source.name
         self.seed = seed
         self.shuffle_shards = shuffle_shards
-        self.shards = [(path, read_index(path).samples) for path in expand_shards(source.shards)]
+        self.shards = [(path, read_index(path).samples) for path in expand_shards(source.shards, remote)]
         self.lengths = [len(samples) for _, samples in self.shards]
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
         if not self.starts[-1]:

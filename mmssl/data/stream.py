@@ -16,6 +16,7 @@ from mmssl.data.decode.choose import choose
 from mmssl.data.plan import Plan, check_world, global_batch, quotas
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
+from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.worker import Anchor, Failure, Job, Row, Settings
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed
@@ -46,6 +47,7 @@ class Stream:
         pixels: "rgb", or "yuv": planes stay as they come (half the bytes) until the device turns them into RGB.
         device: where the batches are put.
         timeout: seconds that one sample may take before its worker counts as hung.
+        remote: how shards at addresses (http, https, s3, gs) are read.
 
     Raises:
         UserError: no shards, an empty corpus, a batch size that does not divide by the ranks, or (while iterating)
@@ -72,6 +74,7 @@ class Stream:
         pixels: Pixels = "rgb",
         device: torch.device | str = "cpu",
         timeout: float = 60.0,
+        remote: RemoteSettings | None = None,
     ) -> None:
         given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
         self.rank = distributed.rank() if rank is None else rank
@@ -86,7 +89,7 @@ class Stream:
         self.decoder = choose(decoder, pixels)
         self.quotas = quotas(given, batch_size)
         self.shuffle_shards = shuffle_shards if shuffle else 0
-        self.sources = [IndexedSource(source, seed, self.shuffle_shards) for source in given]
+        self.sources = [IndexedSource(source, seed, self.shuffle_shards, remote) for source in given]
         self.window = window
         self.batch_size = batch_size
         self.seed = seed

@@ -53,7 +53,8 @@ class Url:
     @property
     def name(self) -> str:
         """Last part of the path, as a file would be called."""
-        return unquote(PurePosixPath(self.path).name)
+        name = PurePosixPath(self.path).name
+        return unquote(name) if self.scheme in ("http", "https") else name
 
     @property
     def stem(self) -> str:
