@@ -1,8 +1,8 @@
 """A real HTTP server for tests: files of a folder by ranges, with faults by the number of a request.
 
-    with Server(folder) as server:
-        server.faults[3] = Drop(1000)        # the fourth GET of a file loses its connection after 1,000 bytes
-        ... f"{server.url}/train-000000.tar"
+with Server(folder) as server:
+    server.faults[3] = Drop(1000)        # the fourth GET of a file loses its connection after 1,000 bytes
+    ... f"{server.url}/train-000000.tar"
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Server:
         folder: its files.
         ranges: whether Range is known.
         head: whether HEAD is allowed.
+        latency: seconds before each answer to a GET.
         fault_of: fault of the n-th GET of a file (n from 0), besides those in `faults`.
     """
 
@@ -75,9 +76,10 @@ class Server:
         *,
         ranges: bool = True,
         head: bool = True,
+        latency: float = 0.0,
         fault_of: Callable[[int], Fault | None] = lambda number: None,
     ) -> None:
-        self.folder, self.ranges, self.head, self.fault_of = folder, ranges, head, fault_of
+        self.folder, self.ranges, self.head, self.latency, self.fault_of = folder, ranges, head, latency, fault_of
         self.faults: dict[int, Fault] = {}
         self.gets: list[tuple[str, str | None]] = []  # (path, Range) of every GET
         self.heads: list[str] = []
@@ -147,6 +149,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             owner.busy += 1
             owner.most_busy = max(owner.most_busy, owner.busy)
         try:
+            time.sleep(owner.latency)
             self._send(path, asked if owner.ranges else None, fault)
         finally:
             with owner.lock:

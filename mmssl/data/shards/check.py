@@ -91,7 +91,7 @@ class _Findings:
     def __init__(self, paths: Sequence[Shard]) -> None:
         self.paths = paths
         self.shards_done = 0
-        self.keys: dict[str, Path] = {}
+        self.keys: dict[str, Shard] = {}
         self.built: dict[str, bool] = {}
         self.places: list[tuple[int, str]] = []  # shard number and key of each task
         self.rows: list[tuple[int, int, bool, Problem]] = []  # shard number, task number, note, problem

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from mmssl.data.shards.check_clip import Fault
 from mmssl.data.shards.check_worker import CheckSettings

@@ -36,7 +36,7 @@ def file_system(url: Url) -> Any:
         ours = {
             "connect_timeout": url.settings.timeout,
             "read_timeout": url.settings.timeout,
-            "retries": {"max_attempts": 1},  # tries are counted here
+            "retries": {"total_max_attempts": 1},  # tries are counted here
             "max_pool_connections": 32,
         }
         options["config_kwargs"] = ours | dict(options.get("config_kwargs", {}))
@@ -49,10 +49,15 @@ def file_system(url: Url) -> Any:
             f"'{url}': {url.scheme}:// needs the package {package} ({error}); pip install 'mmssl[remote]'"
         ) from None
     except (TypeError, ValueError) as error:
-        raise UserError(f"'{url}': remote.options {dict(url.settings.options)} are not understood ({error})") from None
+        raise _unknown_option(url, error) from None
     if url.scheme == "s3":
         system.retries = 1
     return system
+
+
+def _unknown_option(url: Url, error: Exception) -> UserError:
+    names = ", ".join(url.settings.options)  # the values may be secret
+    return UserError(f"'{url}': remote.options ({names}) are not those of {url.scheme}:// ({error})")
 
 
 def fsspec_status(url: Url) -> tuple[int, str]:
@@ -136,7 +141,11 @@ def attempt(url: Url, call: Callable[[], Result]) -> Result:
         raise MissingError(f"shard '{url}' does not exist in the store; check the address") from None
     except PermissionError as error:
         raise RefusedError(f"shard '{url}' may not be read ({error}); check rights and credentials") from None
-    except (TypeError, NameError, AttributeError):
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise _unknown_option(url, error) from None
+    except (NameError, AttributeError):
         raise
     except Exception as error:  # each store and each of its libraries has its own
         name = type(error).__name__

@@ -92,9 +92,8 @@ class ShardCache:
             if descriptor is None:
                 self._without[url.address] = time.monotonic() + IN_USE_SECONDS
                 return None
+            # Where another thread was faster, its file is used and this one closed with its last reference.
             shard = self._open.setdefault(url.address, _OpenShard(descriptor, self.folder / named[0]))
-            if shard.descriptor != descriptor:
-                os.close(descriptor)
             while len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)  # closed when the last reader lets go of it
             return shard

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from mmssl.clip import Span, Window
 from mmssl.data import RemoteSettings, Stream
 from mmssl.data.shards.index import read_index, write_index
-from mmssl.data.storage import MissingError, RefusedError, RemoteError, Url, http_ranges, read_range, status
+from mmssl.data.storage import MissingError, RefusedError, RemoteError, Url, http_ranges, patience, read_range, status
 from mmssl.errors import UserError
 from tests.corpora import write_corpus
 from tests.http_server import Answer, Drop, Long, Server, Short, Stall
@@ -36,9 +35,9 @@ def local(corpus) -> list[tuple[tuple[str, ...], torch.Tensor, torch.Tensor]]:
 
 
 @pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch) -> Iterator[None]:
+def fresh_and_quick(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MMSSL_CACHE", str(tmp_path / "cache"))
-    yield
+    monkeypatch.setattr(patience, "FIRST_DELAY", 0.02)
 
 
 def one_pass(stream: Stream) -> list[tuple[tuple[str, ...], torch.Tensor, torch.Tensor]]:
@@ -62,7 +61,7 @@ def remote(server: Server, settings: RemoteSettings = PATIENT, workers: int = 0)
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_pass_over_http_is_the_local_pass(corpus, local, workers):
-    with Server(corpus) as server:
+    with Server(corpus, latency=0.02) as server:
         stream = remote(server, workers=workers)
         before = len(server.gets)
         assert_same(one_pass(stream), local)
@@ -74,7 +73,7 @@ FAULTS = {
     "drop": lambda n: Drop(700) if n % 3 else None,
     "drop before a byte": lambda n: Drop(0) if n % 2 else None,
     "drop again and again": lambda n: Drop(4000),
-    "stall": lambda n: Stall(500, 2.0) if n % 7 == 3 else None,
+    "stall": lambda n: Stall(500, 2.0) if n % 5 == 3 else None,
     "503": lambda n: Answer(503) if n % 2 else None,
     "503, come again": lambda n: Answer(503, "0") if n % 2 else None,
     "429": lambda n: Answer(429) if n % 2 else None,
@@ -100,7 +99,7 @@ def test_and_refused_with_a_way_out_where_shards_are_large(corpus, monkeypatch):
     monkeypatch.setattr(http_ranges, "LARGEST_SKIP", 1000)
     with Server(corpus, ranges=False) as server:
         shard = Url(f"{server.url}/train-000000.tar", PATIENT)
-        with pytest.raises(RemoteError, match=r"knows no ranges of bytes, .* remote\.cache"):
+        with pytest.raises(RemoteError, match=r"knows no ranges of bytes, .*remote\.cache"):
             read_range(shard, 5000, 10)
 
 
@@ -193,7 +192,10 @@ def test_a_shard_replaced_in_the_midst_is_noticed(tmp_path):
 
 
 def test_missing_shards_are_named_before_the_start(corpus):
-    with Server(corpus) as server, pytest.raises(UserError, match=r"train-000003\.tar' does not exist \(and 1 more of 5"):
+    with (
+        Server(corpus) as server,
+        pytest.raises(UserError, match=r"train-000003\.tar' does not exist \(and 1 more of 5"),
+    ):
         Stream(f"{server.url}/train-{{000000..000004}}.tar", WINDOW, 4, remote=PATIENT)
 
 
