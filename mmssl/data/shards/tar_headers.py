@@ -63,7 +63,7 @@ def members(read: Callable[[int, int], bytes], size: int, name: str) -> Iterator
     last = ""
     while at < size:
         header = read(at, BLOCK)
-        if header == _ZEROS:
+        if header == _ZEROS[: len(header)]:  # the end mark, or what a cut left of it
             return
         if len(header) < BLOCK:
             if at == 0:

@@ -115,20 +115,22 @@ class ShardCache:
             with contextlib.suppress(FileNotFoundError):
                 return _open_touched(path)
             part = path.with_name(f"{name}.part")
-            with _locked(self.folder / "lock"):
-                if not self._make_room(size, part):
-                    return None
-                descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-                os.ftruncate(descriptor, size)
+            descriptor = -1
             try:
+                with _locked(self.folder / "lock"):
+                    if not self._make_room(size, part):
+                        return None
+                    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+                    os.ftruncate(descriptor, size)
                 _fetch(url, descriptor, size)
                 os.fsync(descriptor)
                 os.replace(part, path)
                 _sync(self.folder)
                 return descriptor
             except BaseException:
-                os.close(descriptor)
-                part.unlink(missing_ok=True)
+                if descriptor >= 0:
+                    os.close(descriptor)
+                    part.unlink(missing_ok=True)
                 raise
 
     def _make_room(self, size: int, part: Path) -> bool:
