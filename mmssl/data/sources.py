@@ -9,7 +9,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from mmssl.data.order import order
-from mmssl.data.shards.index import SampleEntry, expand_shards, read_index
+from mmssl.data.shards.index import SampleEntry, expand_shards
+from mmssl.data.shards.remote_index import read_indices
 from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.storage.url import Shard
 from mmssl.errors import UserError
@@ -23,11 +24,13 @@ class Source:
         name: the name that draws and counters go by.
         shards: shard specification (braces, ``::``, globs, a folder) or a list of them.
         quota: samples of each global batch; may be left out when there is one source.
+        remote: how shards at addresses are read; as the stream says if left out.
     """
 
     name: str
     shards: str | list[str]
     quota: int | None = None
+    remote: RemoteSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,16 @@ class IndexedSource:
         source: the source.
         seed: seed of the order.
         shuffle_shards: shards whose samples are mixed; 0 keeps the order of the index.
-        remote: how shards that are no local files are read.
 
     Raises:
         UserError: a shard is missing or unreadable, or the source holds no sample.
     """
 
-    def __init__(self, source: Source, seed: int, shuffle_shards: int, remote: RemoteSettings | None = None) -> None:
+    def __init__(self, source: Source, seed: int, shuffle_shards: int) -> None:
         self.name = source.name
         self.seed = seed
         self.shuffle_shards = shuffle_shards
-        self.shards = [(path, read_index(path).samples) for path in expand_shards(source.shards, remote)]
+        self.shards = [(i.path, i.samples) for i in read_indices(expand_shards(source.shards, source.remote))]
         self.lengths = [len(samples) for _, samples in self.shards]
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
         if not self.starts[-1]:

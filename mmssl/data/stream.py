@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,6 +78,7 @@ class Stream:
         remote: RemoteSettings | None = None,
     ) -> None:
         given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
+        given = [replace(source, remote=source.remote or remote) for source in given]
         self.rank = distributed.rank() if rank is None else rank
         self.world = distributed.world_size() if world is None else world
         check_world(batch_size, self.rank, self.world)
@@ -89,7 +91,7 @@ class Stream:
         self.decoder = choose(decoder, pixels)
         self.quotas = quotas(given, batch_size)
         self.shuffle_shards = shuffle_shards if shuffle else 0
-        self.sources = [IndexedSource(source, seed, self.shuffle_shards, remote) for source in given]
+        self.sources = [IndexedSource(source, seed, self.shuffle_shards) for source in given]
         self.window = window
         self.batch_size = batch_size
         self.seed = seed

@@ -5,15 +5,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from mmssl.data.shards.entry import MEDIA, SampleEntry, ShardIndex
-from mmssl.data.shards.index import index_path, load, save
+from mmssl.data.shards.index import index_path, load, read_index, save
 from mmssl.data.shards.walk import walk
-from mmssl.data.storage import MissingError, RefusedError, Url, read_range, status
+from mmssl.data.storage import MissingError, RefusedError, Shard, Url, read_range, status
 from mmssl.data.storage.cache_folder import cache_folder
+from mmssl.data.storage.listing import THREADS
 from mmssl.errors import UserError
+
+
+def read_indices(shards: Sequence[Shard]) -> list[ShardIndex]:
+    """The indices of shards in their order, those of remote ones many at a time.
+
+    Raises:
+        UserError: see `read_index`.
+    """
+    if not any(isinstance(shard, Url) for shard in shards):
+        return [read_index(shard) for shard in shards]
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(read_index, shards))
 
 
 def kept_index_path(url: Url, size: int, version: int | str) -> Path:

@@ -1,7 +1,7 @@
 """The headers of a tar: ustar, GNU long names and pax, told from the bytes alone; nothing is ever unpacked.
 
-Python's own `tarfile` reads a member's header in about 40 us and stops at a tar that was cut short; an index needs
-the first of millions of members, and of a cut tar all that is whole.
+Python's own `tarfile` takes a damaged header for the end and a cut tar for an error; an index must say where a tar
+ends too early, and have all that is whole before.
 """
 
 from __future__ import annotations

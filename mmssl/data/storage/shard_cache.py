@@ -27,6 +27,7 @@ from mmssl.data.storage.url import Url
 IN_USE_SECONDS = 60.0  # a shard read within them makes no room for another
 TOUCH_SECONDS = 5.0  # between two notes that a shard is read
 MOST_OPEN = 64
+WAIT_SECONDS = 0.02  # between two tries to lock
 _LOCKS = 256
 _caches: dict[Path, ShardCache] = {}
 _caches_lock = threading.Lock()
@@ -84,6 +85,8 @@ class ShardCache:
             named = f"{hashlib.blake2b(said.encode(), digest_size=12).hexdigest()}-{url.name}", size
         try:
             descriptor = self._find_or_fetch(url, *named)
+        except BlockingIOError:  # whoever fetches it is stuck
+            descriptor = None
         except OSError as error:
             self._warn(error)
             descriptor = None
@@ -111,13 +114,13 @@ class ShardCache:
         if size > self.most_bytes:
             self._warn(f"remote.cache_bytes ({self.most_bytes}) is less than one shard ('{url}' has {size})")
             return None
-        with _locked(self._lock_path(name)):  # others wait here while one fetches
+        with self._locked(self._lock_path(name), url.settings.budget_seconds):  # others wait here while one fetches
             with contextlib.suppress(FileNotFoundError):
                 return _open_touched(path)
             part = path.with_name(f"{name}.part")
             descriptor = -1
             try:
-                with _locked(self.folder / "lock"):
+                with self._locked(self.folder / "lock", url.settings.budget_seconds):
                     if not self._make_room(size, part):
                         return None
                     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -156,10 +159,42 @@ class ShardCache:
     def _is_abandoned(self, part: Path) -> bool:
         """Whether nobody is fetching into a temporary file any more."""
         try:
-            with _locked(self._lock_path(part.name), wait=False):
+            with self._locked(self._lock_path(part.name), 0.0):
                 return True
         except BlockingIOError:
             return False
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, patience: float) -> Iterator[None]:
+        """Hold the lock of a file; it goes with the process, however that ends.
+
+        Raises:
+            BlockingIOError: another holds it, and nothing was fetched into the folder for `patience` seconds.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            newest, since = 0, time.monotonic()
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if (found := self._newest_part()) != newest:
+                        newest, since = found, time.monotonic()
+                    if time.monotonic() - since >= patience:
+                        raise
+                    time.sleep(WAIT_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _newest_part(self) -> int:
+        """When something was last fetched into the folder, by whatever process."""
+        times = [0]
+        for path in self.folder.glob("*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime_ns)
+        return max(times)
 
     def _lock_path(self, name: str) -> Path:
         folder = self.folder / "locks"
@@ -216,17 +251,6 @@ def _write_all(descriptor: int, piece: bytes, at: int) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         done += written
     return done
-
-
-@contextlib.contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file; it goes with the process, however that ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _sync(folder: Path) -> None:

@@ -46,7 +46,9 @@ def reference(data: bytes) -> list[Member]:
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=120)
-FILES = st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.integers(0, 3000)), min_size=1, max_size=6)
+FILES = st.lists(
+    st.tuples(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.integers(0, 3000)), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=150, deadline=None)

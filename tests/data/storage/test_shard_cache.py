@@ -137,6 +137,20 @@ def test_what_a_killed_process_left_makes_room_and_what_is_being_fetched_does_no
         assert (left.exists(), kept(tmp_path)) == (False, {"a.tar"})
 
 
+def test_whoever_is_stuck_with_a_lock_is_not_waited_for_without_end(served, tmp_path):
+    with Server(served) as server:
+        shard = Url(f"{server.url}/a.tar", RemoteSettings(budget_seconds=0.5, cache=tmp_path / "cache"))
+        cache = ShardCache(tmp_path / "cache", 2 * SIZE)
+        (tmp_path / "cache").mkdir()
+        descriptor = os.open(tmp_path / "cache" / "lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        since = time.monotonic()
+        assert cache.read(shard, 0, 4) == b"aaaa"
+        assert 0.4 < time.monotonic() - since < 3.0
+        os.close(descriptor)
+    assert kept(tmp_path) == set()
+
+
 def test_a_fetch_that_fails_leaves_nothing_and_is_that_sample_s_failure(served, tmp_path):
     from mmssl.data.storage import RemoteError
 
