@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from mmssl.clip import EncodedClip
@@ -71,15 +71,11 @@ class LookAhead:
                 found.begun = True
                 self._submit(found)
             self._begin()
-        if found is None:
+        if found is None or not self._threads:
             return self._read(place)
-        while True:
-            try:
-                return found.clip.result(timeout=LOOK_SECONDS)
-            except NotYet:
-                if found.clip.done():  # it was the reading that ran out of time
-                    raise
-                waiting()
+        while not wait([found.clip], LOOK_SECONDS).done:
+            waiting()
+        return found.clip.result()
 
     def close(self) -> None:
         """Fetch nothing more; the threads end when what they fetch is here."""
@@ -100,8 +96,10 @@ class LookAhead:
     def _submit(self, coming: _Coming) -> None:
         if self._threads < THREADS:
             # Daemons: a program that ends does not wait for a server.
-            threading.Thread(target=self._work, name="mmssl look-ahead", daemon=True).start()
-            self._threads += 1
+            thread = threading.Thread(target=self._work, name="mmssl look-ahead", daemon=True)
+            with contextlib.suppress(RuntimeError):  # the machine gives no more: fewer will do, or none
+                thread.start()
+                self._threads += 1
         self._tasks.put(coming)
 
     def _work(self) -> None:

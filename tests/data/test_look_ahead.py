@@ -125,6 +125,19 @@ def test_what_reading_raises_is_raised_where_the_sample_is_due():
     assert ahead.take(places[1]).key == "good"
 
 
+def test_without_threads_samples_are_read_when_they_are_due(monkeypatch):
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    read = Reader()
+    read.go.set()
+    ahead = LookAhead(read)
+    places = [place("a", 10), place("b", 10)]
+    ahead.expect(places)
+    assert [ahead.take(one).key for one in places] == ["a", "b"]
+
+
 def test_waiting_for_bytes_is_no_hanging(tmp_path):
     """A sample that takes longer than a worker may hang, because its server stalls, is waited for."""
     write_corpus(tmp_path, [4])
