@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.server
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -56,7 +57,14 @@ class Long:
     by: int = 100
 
 
-Fault = Drop | Stall | Answer | Short | Long
+@dataclass(frozen=True)
+class Redirect:
+    """The client is sent elsewhere."""
+
+    to: str
+
+
+Fault = Drop | Stall | Answer | Short | Long | Redirect
 
 
 class Server:
@@ -67,6 +75,7 @@ class Server:
         ranges: whether Range is known.
         head: whether HEAD is allowed.
         latency: seconds before each answer to a GET.
+        tls: what to wrap connections with, for https.
         fault_of: fault of the n-th GET of a file (n from 0), besides those in `faults`.
     """
 
@@ -77,18 +86,22 @@ class Server:
         ranges: bool = True,
         head: bool = True,
         latency: float = 0.0,
+        tls: ssl.SSLContext | None = None,
         fault_of: Callable[[int], Fault | None] = lambda number: None,
     ) -> None:
         self.folder, self.ranges, self.head, self.latency, self.fault_of = folder, ranges, head, latency, fault_of
         self.faults: dict[int, Fault] = {}
         self.gets: list[tuple[str, str | None]] = []  # (path, Range) of every GET
         self.heads: list[str] = []
+        self.authorizations: list[str | None] = []
         self.met: list[Fault] = []  # faults that were acted out
         self.connections = 0
         self.busy = self.most_busy = 0
         self.lock = threading.Lock()
         self._server = _Threads(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Server:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -143,6 +156,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with owner.lock:
             number = len(owner.gets)
             owner.gets.append((self.path, asked))
+            owner.authorizations.append(self.headers.get("Authorization"))
             fault = owner.faults.get(number) or owner.fault_of(number)
             if fault is not None:
                 owner.met.append(fault)
@@ -158,6 +172,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send(self, path: Path, asked: str | None, fault: Fault | None) -> None:
         if isinstance(fault, Answer):
             return self._status(fault)
+        if isinstance(fault, Redirect):
+            self.send_response(302)
+            self.send_header("Location", fault.to)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         data = path.read_bytes()
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
         first, last = 0, len(data) - 1
