@@ -40,13 +40,13 @@ def decode_here(
     """Decode in this process, by the same code as the workers."""
     decoder = make_decoder(settings.decoder, settings.pixels)
     layout = settings.layout
-    for job in jobs:
-        frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)
-        with closing(LookAhead(read_clip)) as ahead:
+    with closing(LookAhead(read_clip)) as ahead:
+        for job in jobs:
+            frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)
             tried = _without(job, given_up)
             ahead.expect(tried.places)
             answers = decode_job(tried, settings, decoder, frames, audio, ahead=ahead)
-        yield job, Decoded.of(_with_given_up(job, answers, given_up), frames, audio)
+            yield job, Decoded.of(_with_given_up(job, answers, given_up), frames, audio)
 
 
 class Worker:
