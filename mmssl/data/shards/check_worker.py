@@ -74,7 +74,9 @@ def check_sample(
         members = read_members(shard, entry)
     except UserError as error:
         return [Fault(getattr(error, "cause", "cut short"), str(error))]
-    faults, meta = check_description(members, entry.key, isinstance(shard, Path) and str(shard.parent) in settings.built)
+    faults, meta = check_description(
+        members, entry.key, isinstance(shard, Path) and str(shard.parent) in settings.built
+    )
     media = members.get(entry.media)
     if not settings.decode or not media:
         return faults
