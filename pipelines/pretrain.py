@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from mmssl import distributed
-from mmssl.data import Source, Stream
+from mmssl.data import RemoteSettings, Source, Stream
 from mmssl.errors import UserError
 from mmssl.nn.tokenizer import Tokenizer
 from mmssl.tasks.base import PretextTask
@@ -45,6 +45,7 @@ class DataSettings:
         max_sentences: sentences kept of a clip, nearest to its anchor.
         decoder: pyav, torchcodec, decord, or auto for the first that works here.
         tokenizer: tokenizer.json to use; trained on the first 100,000 sentences when left out.
+        remote: how shards at addresses (http, https, s3, gs) are read.
     """
 
     shards: str | list[str] | None = None
@@ -57,6 +58,7 @@ class DataSettings:
     max_sentences: int = 8
     decoder: str = "pyav"
     tokenizer: Path | None = None
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -73,7 +75,8 @@ class DataSettings:
         if bool(self.shards) == bool(self.sources):
             what = "both are given" if self.shards else "neither is given"
             raise UserError(f"give data.shards or data.sources ({what})")
-        return list(self.sources) if self.shards is None else [Source("data", self.shards)]
+        given = list(self.sources) if self.shards is None else [Source("data", self.shards)]
+        return [dataclasses.replace(source, remote=source.remote or self.remote) for source in given]
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
     about = setup.look_at_shards(sources)
     setup.check_shards(tasks, about, data.batch_size)
     if data.heldout is not None:
-        setup.check_shards(tasks, setup.look_at_shards([Source("held-out", data.heldout)]), 1)
+        setup.check_shards(tasks, setup.look_at_shards([Source("held-out", data.heldout, remote=data.remote)]), 1)
 
     tokenizer = _tokenizer(config, tasks, resume)
     builds = setup.encoder_builds(setup.read_builds(config.encoders), tasks, tokenizer)
@@ -192,7 +195,7 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
         )
 
     def heldout() -> Stream:
-        return stream([Source("held-out", data.heldout or "")], data.batch_size, once=True)
+        return stream([Source("held-out", data.heldout or "", remote=data.remote)], data.batch_size, once=True)
 
     def first_clips() -> Stream:
         return stream([dataclasses.replace(sources[0], quota=None)], data.batch_size, once=True)

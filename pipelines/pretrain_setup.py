@@ -90,7 +90,7 @@ def look_at_shards(sources: Sequence[Source]) -> Contents:
     """Read the indices of all shards (made and kept where missing); no media are touched."""
     samples = silent = wordless = 0
     for source in sources:
-        for path in expand_shards(source.shards):
+        for path in expand_shards(source.shards, source.remote):
             for entry in read_index(path).samples:
                 samples += 1
                 silent += entry.has_audio is False
@@ -123,7 +123,7 @@ def train_tokenizer(sources: Sequence[Source]) -> Tokenizer:
     """A tokenizer of the first 100,000 sentences in the shards' order."""
     sentences: list[str] = []
     for source in sources:
-        sentences += first_sentences(source.shards, 100_000 - len(sentences))
+        sentences += first_sentences(source.shards, 100_000 - len(sentences), source.remote)
         if len(sentences) >= 100_000:
             break
     if not sentences:

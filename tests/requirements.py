@@ -56,3 +56,14 @@ def decord() -> ModuleType:
     except Exception as error:
         require("decord", False, f"install decord (wheels for Linux on x86-64 and Windows): {type(error).__name__}")
         raise AssertionError from error
+
+
+def s3() -> type:
+    """The class of moto's threaded S3 server; s3fs is needed to read from it."""
+    try:
+        importlib.import_module("s3fs")
+        server: type = importlib.import_module("moto.server").ThreadedMotoServer
+    except ImportError as error:
+        require("s3", False, f"install s3fs and moto[server] to test object stores: {error}")
+        raise AssertionError from error
+    return server

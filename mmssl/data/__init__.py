@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmssl.clip import Span as Span
 from mmssl.clip import Window as Window
+from mmssl.data.storage.settings import RemoteSettings as RemoteSettings
 
 if TYPE_CHECKING:
     from mmssl.data.sources import Source as Source

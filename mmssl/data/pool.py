@@ -14,14 +14,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from multiprocessing.connection import Connection, wait
 
 import numpy as np
 
 from mmssl.data.decode.choose import make_decoder
+from mmssl.data.look_ahead import LookAhead
 from mmssl.data.ring import Ring, anonymous_file
 from mmssl.data.sources import Place
-from mmssl.data.worker import Answer, Decoded, Failure, Job, Settings, decode_job
+from mmssl.data.worker import Answer, Decoded, Failure, Job, Settings, decode_job, read_clip
 from mmssl.errors import UserError
 
 START_SECONDS = 120.0  # for a worker to start, on a machine under load
@@ -38,10 +40,13 @@ def decode_here(
     """Decode in this process, by the same code as the workers."""
     decoder = make_decoder(settings.decoder, settings.pixels)
     layout = settings.layout
-    for job in jobs:
-        frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)
-        answers = decode_job(_without(job, given_up), settings, decoder, frames, audio)
-        yield job, Decoded.of(_with_given_up(job, answers, given_up), frames, audio)
+    with closing(LookAhead(read_clip)) as ahead:
+        for job in jobs:
+            frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)
+            tried = _without(job, given_up)
+            ahead.expect(tried.places)
+            answers = decode_job(tried, settings, decoder, frames, audio, ahead=ahead)
+            yield job, Decoded.of(_with_given_up(job, answers, given_up), frames, audio)
 
 
 class Worker:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from mmssl.data.order import order
-from mmssl.data.shards.index import SampleEntry, expand_shards, read_index
+from mmssl.data.shards.index import SampleEntry, expand_shards
+from mmssl.data.shards.remote_index import read_indices
+from mmssl.data.storage.settings import RemoteSettings
+from mmssl.data.storage.url import Shard
 from mmssl.errors import UserError
 
 
@@ -22,11 +24,13 @@ class Source:
         name: the name that draws and counters go by.
         shards: shard specification (braces, ``::``, globs, a folder) or a list of them.
         quota: samples of each global batch; may be left out when there is one source.
+        remote: how shards at addresses are read; as the stream says if left out.
     """
 
     name: str
     shards: str | list[str]
     quota: int | None = None
+    remote: RemoteSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Place:
 
     source: str
     epoch: int
-    shard: Path
+    shard: Shard
     entry: SampleEntry
 
 
@@ -55,7 +59,7 @@ class IndexedSource:
         self.name = source.name
         self.seed = seed
         self.shuffle_shards = shuffle_shards
-        self.shards = [(path, read_index(path).samples) for path in expand_shards(source.shards)]
+        self.shards = [(i.path, i.samples) for i in read_indices(expand_shards(source.shards, source.remote))]
         self.lengths = [len(samples) for _, samples in self.shards]
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
         if not self.starts[-1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from mmssl.data.decode.choose import choose
 from mmssl.data.plan import Plan, check_world, global_batch, quotas
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
+from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.worker import Anchor, Failure, Job, Row, Settings
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed
@@ -46,6 +48,7 @@ class Stream:
         pixels: "rgb", or "yuv": planes stay as they come (half the bytes) until the device turns them into RGB.
         device: where the batches are put.
         timeout: seconds that one sample may take before its worker counts as hung.
+        remote: how shards at addresses (http, https, s3, gs) are read.
 
     Raises:
         UserError: no shards, an empty corpus, a batch size that does not divide by the ranks, or (while iterating)
@@ -72,8 +75,10 @@ class Stream:
         pixels: Pixels = "rgb",
         device: torch.device | str = "cpu",
         timeout: float = 60.0,
+        remote: RemoteSettings | None = None,
     ) -> None:
         given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
+        given = [replace(source, remote=source.remote or remote) for source in given]
         self.rank = distributed.rank() if rank is None else rank
         self.world = distributed.world_size() if world is None else world
         check_world(batch_size, self.rank, self.world)

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import numpy as np
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers, Decoder
 from mmssl.data.decode.choose import make_decoder
+from mmssl.data.look_ahead import LookAhead
 from mmssl.data.media import MediaError
 from mmssl.data.ring import Layout, Ring
 from mmssl.data.shards.index import read_members
@@ -121,7 +123,7 @@ def read_clip(place: Place) -> EncodedClip:
     """Read a sample's members from its shard.
 
     Raises:
-        UserError: the shard is gone or was cut.
+        UserError: the shard is gone, was cut or cannot be fetched.
         MediaError: the description is no JSON object.
     """
     members = read_members(place.shard, place.entry)
@@ -142,11 +144,16 @@ def read_clip(place: Place) -> EncodedClip:
 
 
 def decode_sample(
-    place: Place, seed: int, settings: Settings, decoder: Decoder, into: Buffers | None = None
+    place: Place,
+    seed: int,
+    settings: Settings,
+    decoder: Decoder,
+    into: Buffers | None = None,
+    read: Callable[[Place], EncodedClip] | None = None,
 ) -> Row | Failure:
     """Read and decode one sample; whatever its bytes raise gives a `Failure`, a fault of the program raises."""
     try:
-        encoded = read_clip(place)
+        encoded = (read or read_clip)(place)
         duration = decoder.duration(encoded)
         # Decoding needs not measure it again; the description that `Truth` shows stays as it is.
         known = replace(encoded, meta={**encoded.meta, "duration": duration})
@@ -166,18 +173,21 @@ def decode_job(
     frames: np.ndarray,
     audio: np.ndarray,
     begin: Callable[[], None] = lambda: None,
+    ahead: LookAhead | None = None,
 ) -> list[Answer]:
     """Decode a batch into `frames` and `audio`, whose rows hold anything where a sample fails.
 
-    `begin` is called before each sample.
+    `begin` is called before each sample, and each second that one from `ahead` is waited for: fetching has time limits
+    of its own.
     """
     answers: list[Answer] = []
+    read = None if ahead is None else partial(ahead.take, waiting=begin)
     for number, (place, seed) in enumerate(zip(job.places, job.seeds, strict=True)):
         if place is None:
             answers.append(None)
             continue
         begin()
-        row = decode_sample(place, seed, settings, decoder, Buffers(frames[number], audio[number]))
+        row = decode_sample(place, seed, settings, decoder, Buffers(frames[number], audio[number]), read)
         if isinstance(row, Failure):
             answers.append(row)
         else:
@@ -186,11 +196,13 @@ def decode_job(
     return answers
 
 
-def _listen(connection: Connection, jobs: queue.SimpleQueue[tuple[Job, int]]) -> None:
+def _listen(connection: Connection, jobs: queue.SimpleQueue[tuple[Job, int]], ahead: LookAhead) -> None:
     """Take jobs from the parent; its end is this process's end, also in the middle of a sample."""
     while True:
         try:
-            jobs.put(connection.recv())
+            job, slot = connection.recv()
+            ahead.expect(job.places)
+            jobs.put((job, slot))
         except (EOFError, OSError):
             os._exit(0)
 
@@ -206,7 +218,8 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
     ring = Ring(ring_descriptor, settings.layout)
     os.close(ring_descriptor)
     jobs: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+    ahead = LookAhead(read_clip)
+    threading.Thread(target=_listen, args=(connection, jobs, ahead), daemon=True).start()
 
     def begin() -> None:
         ring.heartbeat[0] += 1
@@ -216,7 +229,7 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
         while True:
             job, slot = jobs.get()
             try:
-                answer: list[Answer] | str = decode_job(job, settings, decoder, *ring.slot(slot), begin)
+                answer: list[Answer] | str = decode_job(job, settings, decoder, *ring.slot(slot), begin, ahead)
             except Exception:  # a fault of the program: the parent raises it with this traceback
                 answer = traceback.format_exc()
             connection.send((job.number, answer))

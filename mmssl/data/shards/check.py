@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,10 @@ from mmssl.data.shards.check_pool import Task, check_in_processes
 from mmssl.data.shards.check_worker import CheckSettings, check_sample, decoder_of
 from mmssl.data.shards.index import SampleEntry, index_path, read_index
 from mmssl.data.shards.spec import expand_shards
+from mmssl.data.shards.tar_headers import CutShort
+from mmssl.data.shards.tar_headers import members as members_of
+from mmssl.data.shards.walk import ReadAhead
+from mmssl.data.storage import Shard, read_range, status
 from mmssl.errors import UserError, nearest
 
 END_MARK = 1024  # bytes of zeros with which a tar ends
@@ -25,7 +28,7 @@ END_MARK = 1024  # bytes of zeros with which a tar ends
 class Problem:
     """Something wrong in a shard; `key` is None where the shard as a whole is meant, `cause` is to count by."""
 
-    shard: Path
+    shard: Shard
     key: str | None
     cause: str
     message: str
@@ -85,10 +88,10 @@ class CheckProgress:
 class _Findings:
     """Problems and notes with their place, so that the report has the order of the shards."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: Sequence[Shard]) -> None:
         self.paths = paths
         self.shards_done = 0
-        self.keys: dict[str, Path] = {}
+        self.keys: dict[str, Shard] = {}
         self.built: dict[str, bool] = {}
         self.places: list[tuple[int, str]] = []  # shard number and key of each task
         self.rows: list[tuple[int, int, bool, Problem]] = []  # shard number, task number, note, problem
@@ -163,7 +166,7 @@ def check_shards(
     )
 
 
-def _tasks(paths: list[Path], findings: _Findings, settings: CheckSettings) -> Iterator[Task]:
+def _tasks(paths: Sequence[Shard], findings: _Findings, settings: CheckSettings) -> Iterator[Task]:
     """The samples of all shards, each shard looked at as a whole when its turn comes."""
     for shard, path in enumerate(paths):
         before = len(findings.places) - 1  # faults of the shard come before those of its clips
@@ -174,7 +177,7 @@ def _tasks(paths: list[Path], findings: _Findings, settings: CheckSettings) -> I
             findings.add(shard, before, None, Fault("shard", str(error)))
             findings.shards_done = shard + 1
             continue
-        for fault in check_tar(path, index.samples) if isinstance(path, Path) else ():
+        for fault in check_tar(path, index.samples):
             findings.add(shard, before, None, fault)
         if built and not index_path(path).exists():  # foreign tars need none
             fault = Fault("index", "no index beside it; it is made when the shard is next read")
@@ -193,24 +196,23 @@ def _tasks(paths: list[Path], findings: _Findings, settings: CheckSettings) -> I
         findings.shards_done = shard + 1
 
 
-def check_tar(path: Path, samples: list[SampleEntry]) -> list[Fault]:
+def check_tar(path: Shard, samples: list[SampleEntry]) -> list[Fault]:
     """Compare the headers of the tar with its index, and see that it ends as a tar does."""
     faults = []
     expected = {f"{entry.key}.{name}": place for entry in samples for name, place in entry.members.items()}
+    size, _ = status(path)
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
+        with ReadAhead(path, size) as read:
+            for member in members_of(read, size, str(path)):
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")  # an index has extensions in lower case
                 name = f"{folder}/{stem}.{extension.lower()}" if folder else f"{stem}.{extension.lower()}"
                 place = expected.pop(name, None)
-                if place is not None and place != (member.offset_data, member.size):
+                if place is not None and place != (member.at, member.size):
                     faults.append(Fault("index", f"the index has '{member.name}' at another place"))
-    except tarfile.TarError as error:
-        faults.append(Fault("tar", f"the tar cannot be read through ({error})"))
+    except CutShort as cut:
+        faults.append(Fault("tar", f"the tar cannot be read through: it is cut short within '{cut.name}'"))
     faults += [Fault("missing member", f"the index has '{name}', the tar has not") for name in expected]
-    with open(path, "rb") as file:
-        file.seek(max(path.stat().st_size - END_MARK, 0))
-        if file.read().strip(b"\0"):
-            faults.append(Fault("tar", "the tar has no end mark: it was cut short, or is still written"))
+    if size < END_MARK or read_range(path, size - END_MARK, END_MARK).strip(b"\0"):
+        faults.append(Fault("tar", "the tar has no end mark: it was cut short, or is still written"))
     return faults

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from mmssl.data.shards.check_clip import Fault
 from mmssl.data.shards.check_worker import CheckSettings
 from mmssl.data.shards.entry import SampleEntry
+from mmssl.data.storage import Shard
 from mmssl.errors import UserError
 
-Task = tuple[int, Path, SampleEntry]  # number, shard, sample
+Task = tuple[int, Shard, SampleEntry]  # number, shard, sample
 
 
 @dataclass(slots=True)

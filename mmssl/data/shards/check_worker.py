@@ -22,6 +22,7 @@ from mmssl.data.shards.check_clip import Fault, check_decoder, check_description
 from mmssl.data.shards.entry import SampleEntry
 from mmssl.data.shards.members import read_members
 from mmssl.data.sources import Place
+from mmssl.data.storage import Shard
 from mmssl.data.worker import read_clip
 from mmssl.errors import UserError
 
@@ -62,7 +63,7 @@ def main(descriptor: int) -> None:
 
 
 def check_sample(
-    shard: Path,
+    shard: Shard,
     entry: SampleEntry,
     settings: CheckSettings,
     decoder: Decoder,
@@ -72,8 +73,10 @@ def check_sample(
     try:
         members = read_members(shard, entry)
     except UserError as error:
-        return [Fault("cut short", str(error))]
-    faults, meta = check_description(members, entry.key, str(Path(shard).parent) in settings.built)
+        return [Fault(getattr(error, "cause", "cut short"), str(error))]
+    faults, meta = check_description(
+        members, entry.key, isinstance(shard, Path) and str(shard.parent) in settings.built
+    )
     media = members.get(entry.media)
     if not settings.decode or not media:
         return faults

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from mmssl.data.storage.url import Shard
 
 MEDIA = ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "ts")
 
@@ -33,11 +34,15 @@ class SampleEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """All samples of one tar, in the order in which they lie in it; `without_media` counts those left out."""
+    """All samples of one tar, in the order in which they lie in it; `without_media` counts those left out.
 
-    path: Path
+    `cut_short` names the member in which a tar ends that was not copied or written to its end.
+    """
+
+    path: Shard
     samples: list[SampleEntry]
     without_media: int = 0
+    cut_short: str | None = None
 
     def __len__(self) -> int:
         return len(self.samples)

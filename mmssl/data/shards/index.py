@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from mmssl.data.shards.entry import MEDIA as MEDIA
 from mmssl.data.shards.entry import SampleEntry as SampleEntry
@@ -27,71 +27,86 @@ from mmssl.data.shards.entry import ShardIndex as ShardIndex
 from mmssl.data.shards.members import read_members as read_members
 from mmssl.data.shards.spec import expand_shards as expand_shards
 from mmssl.data.shards.walk import walk
+from mmssl.data.storage.url import Shard, Url
 from mmssl.errors import UserError
 
 VERSION = 1
 
 
-def index_path(tar_path: Path) -> Path:
+@overload
+def index_path(tar_path: Path) -> Path: ...
+@overload
+def index_path(tar_path: Url) -> Url: ...
+def index_path(tar_path: Shard) -> Shard:
     """Where the index of a tar lies: the same name with the suffix ``.idx``."""
     return tar_path.with_suffix(".idx")
 
 
-def read_index(tar_path: Path, *, store: bool = True) -> ShardIndex:
+def read_index(tar_path: Shard, *, store: bool = True) -> ShardIndex:
     """Return the index of a tar: the stored one if it is of this tar, else a new one made by walking the headers.
 
     A stored index holds if size and modification time are the tar's; with another time (a copied shard) its
     offsets are compared with the headers. With `store` a new index is kept beside the tar if the folder allows.
 
     Raises:
-        UserError: the tar is missing, empty, compressed, cut short, or holds no sample with video.
+        UserError: the tar is missing, empty, compressed, or holds no sample with video; `RemoteError` if it cannot be
+            fetched.
     """
+    if isinstance(tar_path, Url):
+        from mmssl.data.shards.remote_index import read_remote_index
+
+        return read_remote_index(tar_path, store=store)
     tar_path = Path(tar_path)
     try:
         status = tar_path.stat()
     except FileNotFoundError:
         raise UserError(f"shard '{tar_path}' does not exist; check the path or the range in braces") from None
-    stored = _load(index_path(tar_path))
+    beside = index_path(tar_path)
+    stored = load(beside)
     if stored is not None and stored[0].get("size") == status.st_size:
         header, samples = stored
         if header.get("mtime_ns") == status.st_mtime_ns:
-            return ShardIndex(tar_path, samples, int(header.get("without_media", 0)))
+            return ShardIndex(tar_path, samples, int(header.get("without_media", 0)), header.get("cut_short"))
     walked = walk(tar_path, status.st_size)
     if stored is not None and _same_members(stored[1], walked.samples):
-        walked = ShardIndex(tar_path, stored[1], walked.without_media)
+        walked = ShardIndex(tar_path, stored[1], walked.without_media, walked.cut_short)
     if not walked.samples:
         raise UserError(f"shard '{tar_path}' holds no sample with video (members {', '.join(MEDIA)})")
-    if store and (stored is not None or not index_path(tar_path).exists()):
+    if store and (stored is not None or not beside.exists()):
         with contextlib.suppress(OSError):  # a read-only folder: the index is made again next time
-            write_index(tar_path, walked.samples, without_media=walked.without_media)
+            write_index(tar_path, walked.samples, without_media=walked.without_media, cut_short=walked.cut_short)
     return walked
 
 
 def write_index(
-    tar_path: Path, samples: Iterable[SampleEntry], *, to: Path | None = None, without_media: int = 0
+    tar_path: Path,
+    samples: Iterable[SampleEntry],
+    *,
+    to: Path | None = None,
+    without_media: int = 0,
+    cut_short: str | None = None,
 ) -> Path:
     """Write the index of `tar_path` (which must be complete) beside it, or at `to`; the file appears whole."""
     target = to or index_path(tar_path)
     status = tar_path.stat()
-    header = {
-        "mmssl_index": VERSION,
-        "tar": target.with_suffix(".tar").name,
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "without_media": without_media,
-    }
-    lines = [json.dumps(header)]
-    lines += [json.dumps(_row(sample), ensure_ascii=False) for sample in samples]
+    header = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "without_media": without_media}
+    save(target, target.with_suffix(".tar").name, header | {"cut_short": cut_short}, samples)
+    return target
+
+
+def save(target: Path, tar_name: str, header: dict[str, Any], samples: Iterable[SampleEntry]) -> None:
+    """Write the file of an index; it appears whole."""
+    lines = [json.dumps({"mmssl_index": VERSION, "tar": tar_name, **header})]
+    lines += [json.dumps(_row(sample)) for sample in samples]
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, target)
-    return target
 
 
-def _load(path: Path) -> tuple[dict[str, Any], list[SampleEntry]] | None:
+def load(path: Path) -> tuple[dict[str, Any], list[SampleEntry]] | None:
     """Read a stored index; None if there is none or the file is something else (DALI uses the same suffix)."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

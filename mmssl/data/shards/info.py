@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmssl.data.shards.index import read_index
 from mmssl.data.shards.spec import expand_shards
+from mmssl.data.storage import Shard, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class ShardInfo:
     `seconds` are (shortest, median, longest) clip; `labels` counts clips by label, the most frequent first.
     """
 
-    shards: tuple[Path, ...]
+    shards: tuple[Shard, ...]
     clips: int
     hours: float
     bytes: int
@@ -47,7 +47,7 @@ def describe_shards(spec: str | list[str]) -> ShardInfo:
         shards=tuple(paths),
         clips=len(samples),
         hours=sum(durations) / 3600,
-        bytes=sum(path.stat().st_size for path in paths),
+        bytes=sum(status(path)[0] for path in paths),
         seconds=(durations[0], durations[len(durations) // 2], durations[-1]) if durations else None,
         labels=dict(labels.most_common()),
         unlabelled=len(samples) - sum(labels.values()),

@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from mmssl.data.storage.settings import RemoteSettings
+from mmssl.data.storage.url import Shard, Url
 from mmssl.errors import UserError, nearest
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
-def expand_shards(spec: str | list[str]) -> list[Path]:
+def expand_shards(spec: str | list[str], remote: RemoteSettings | None = None) -> list[Shard]:
     """Return the tars that a specification names, in its order; all exist.
 
     A specification is a path, a range in braces (``train-{000000..000003}.tar``, ``{a,b}-000000.tar``), a glob, a
-    folder (all tars in it, sorted), several of these joined by ``::``, or a list of these.
+    folder (all tars in it, sorted), several of these joined by ``::``, or a list of these. Addresses of http, https,
+    s3 and gs are read as `remote` says; http servers list no folders.
 
     Raises:
-        UserError: nothing is named, a shard is missing or named twice, or the source is a command or remote.
+        UserError: nothing is named, a shard is missing or named twice, or the source is a command.
     """
     parts = [part.strip() for item in ([spec] if isinstance(spec, str) else spec) for part in item.split("::")]
     parts = [part for part in parts if part]
     if not parts:
         raise UserError("no shards given: name a tar, a range such as 'train-{000000..000003}.tar', or a folder")
-    shards = [path for part in parts for text in expand_braces(part) for path in _resolve(text, part)]
-    seen: set[Path] = set()
-    for path in shards:
-        if path in seen:
-            raise UserError(f"shard '{path}' is named twice in '{'::'.join(parts)}'; name each shard once")
-        seen.add(path)
-    missing = [path for path in shards if not path.exists()]
+    settings = remote or RemoteSettings()
+    shards = [shard for part in parts for text in expand_braces(part) for shard in _resolve(text, part, settings)]
+    seen: set[Shard] = set()
+    for shard in shards:
+        if shard in seen:
+            raise UserError(f"shard '{shard}' is named twice in '{'::'.join(parts)}'; name each shard once")
+        seen.add(shard)
+    missing: list[Shard] = [shard for shard in shards if isinstance(shard, Path) and not shard.exists()]
+    if urls := [shard for shard in shards if isinstance(shard, Url)]:
+        from mmssl.data.storage.listing import missing_of
+
+        missing += missing_of(urls)
     if missing:
+        first = missing[0]
         more = f" (and {len(missing) - 1} more of {len(shards)})" if len(missing) > 1 else ""
-        parent = missing[0].parent
-        near = nearest(missing[0].name, [p.name for p in parent.glob("*.tar")]) if parent.is_dir() else ""
-        raise UserError(f"shard '{missing[0]}' does not exist{more}{near}; check the path or the range in braces")
+        beside = [path.name for path in first.parent.glob("*.tar")] if isinstance(first, Path) else []
+        near = nearest(first.name, beside)
+        raise UserError(f"shard '{first}' does not exist{more}{near}; check the path or the range in braces")
     return shards
 
 
@@ -62,13 +72,15 @@ def expand_braces(text: str) -> list[str]:
     return [text[:begin] + choice + rest for choice in choices for rest in expand_braces(text[end + 1 :])]
 
 
-def _resolve(text: str, part: str) -> list[Path]:
+def _resolve(text: str, part: str, remote: RemoteSettings) -> Sequence[Shard]:
     if text.startswith("pipe:"):
         raise UserError(f"shards '{part}': commands (pipe:) are never run; copy the shards or name their paths")
     if text.startswith("file:"):
         text = text.removeprefix("file://").removeprefix("file:")
     if _REMOTE.match(text):
-        raise UserError(f"shards '{part}': only local paths are read in this version; copy the shards first")
+        from mmssl.data.storage.listing import list_shards
+
+        return list_shards(Url(text, remote))
     path = Path(text)
     if path.is_dir():
         found = sorted(path.glob("*.tar"))
