@@ -24,7 +24,9 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB as int64
 
 def hash_name(text: str) -> int:
     """Stable int64 of a string (the first eight bytes of BLAKE2b), equal in every process and Python."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def _shift(x: Any, bits: int) -> Any:
@@ -51,6 +53,14 @@ def uniform_numpy(seeds: np.ndarray, name: str, count: int = 1) -> np.ndarray:
     with np.errstate(over="ignore"):
         base = mix(np.asarray(seeds, dtype=np.int64)[:, None] ^ np.int64(hash_name(name)))
         bits = mix(base + counters[None, :] * np.int64(_GOLDEN))
+        return np.asarray(_shift(bits, 11), dtype=np.float64) * 2.0**-53
+
+
+def uniform_at(seed: int, name: str, counters: np.ndarray) -> np.ndarray:
+    """Float64 [N] in [0, 1): number `counters[i]`, int64 [N], of the numbers that `uniform_numpy` counts from 0."""
+    with np.errstate(over="ignore"):
+        base = mix(np.array([seed], dtype=np.int64) ^ np.int64(hash_name(name)))
+        bits = mix(base + np.asarray(counters, dtype=np.int64) * np.int64(_GOLDEN))
         return np.asarray(_shift(bits, 11), dtype=np.float64) * 2.0**-53
 
 

@@ -13,7 +13,8 @@ import torch
 
 from mmssl.data import Source, Stream
 from mmssl.data.sentences import first_sentences
-from mmssl.data.shards.index import expand_shards, read_index
+from mmssl.data.shards.catalog import read_catalog
+from mmssl.data.shards.index import expand_shards
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.nn.tokenizer import Tokenizer
@@ -87,14 +88,10 @@ class Contents:
 
 
 def look_at_shards(sources: Sequence[Source]) -> Contents:
-    """Read the indices of all shards (made and kept where missing); no media are touched."""
-    samples = silent = wordless = 0
-    for source in sources:
-        for path in expand_shards(source.shards, source.remote):
-            for entry in read_index(path).samples:
-                samples += 1
-                silent += entry.has_audio is False
-                wordless += entry.n_sentences == 0 or "vtt" not in entry.members
+    """Read the heads of all shards' indices (made and kept where missing); no media are touched."""
+    catalogs = [read_catalog(expand_shards(source.shards, source.remote)) for source in sources]
+    samples = sum(int(catalog.lengths.sum()) for catalog in catalogs)
+    silent, wordless = sum(c.silent for c in catalogs), sum(c.wordless for c in catalogs)
     said = ", ".join(s.shards if isinstance(s.shards, str) else " ".join(s.shards) for s in sources)
     return Contents(said, samples, silent, wordless)
 
@@ -184,7 +181,7 @@ def plan_lines(
     micro = stream.batch_size
     batch = micro * train.accumulate
     epochs = train.steps * batch / about.samples
-    lines = [f"data      {line}" for line in str(stream.plan).splitlines()]
+    lines = [f"data      {line}" for line in stream.plan.describe(train.steps * train.accumulate).splitlines()]
     lines.append(f"steps     {step} -> {train.steps} of {batch} clips, {epochs:.1f} epochs, {precision}")
     if any(task.negatives for task in multitask.tasks.values()):
         lines.append(f"negatives {micro - 1} clips an anchor")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
-from mmssl.data.order import order
+from mmssl.data.order import ORDERS, Epochs, Order, OrderName, Resampled
+from mmssl.data.shards.catalog import Catalog, Progress, read_catalog
 from mmssl.data.shards.index import SampleEntry, expand_shards
-from mmssl.data.shards.remote_index import read_indices
 from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.storage.url import Shard
-from mmssl.errors import UserError
+from mmssl.errors import UserError, nearest
+
+_MOST_SHARDS = 256  # whose entries are kept: 50 MB at 1,000 samples a shard
+_AT_ONCE = 1 << 20  # positions
 
 
 @dataclass(frozen=True)
@@ -24,67 +29,113 @@ class Source:
         name: the name that draws and counters go by.
         shards: shard specification (braces, ``::``, globs, a folder) or a list of them.
         quota: samples of each global batch; may be left out when there is one source.
+        order: "epochs" (every sample once an epoch) or "resampled" (drawn with replacement); that of the stream if
+            left out.
         remote: how shards at addresses are read; as the stream says if left out.
     """
 
     name: str
     shards: str | list[str]
     quota: int | None = None
+    order: OrderName | None = None
     remote: RemoteSettings | None = None
 
 
 @dataclass(frozen=True)
 class Place:
-    """One sample of a batch: its source, its epoch there, and where its bytes lie."""
+    """One sample of a batch: its source, its epoch there, and where its bytes lie.
+
+    `visit` tells apart the times that a resampled sample comes in one epoch; its draws go by it.
+    """
 
     source: str
     epoch: int
     shard: Shard
     entry: SampleEntry
+    visit: int = 0
 
 
 class IndexedSource:
-    """A source with its shards' indices in memory.
+    """A source with what the plan needs of its shards in memory; their entries are read when they are due.
 
     Args:
         source: the source.
         seed: seed of the order.
         shuffle_shards: shards whose samples are mixed; 0 keeps the order of the index.
+        order: what the order is where the source does not say it.
+        progress: see `read_catalog`.
+        catalog: what is known of the shards, if it is known already.
 
     Raises:
         UserError: a shard is missing or unreadable, or the source holds no sample.
     """
 
-    def __init__(self, source: Source, seed: int, shuffle_shards: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        seed: int,
+        shuffle_shards: int,
+        order: OrderName = "epochs",
+        progress: Progress | None = None,
+        catalog: Catalog | None = None,
+    ) -> None:
         self.name = source.name
-        self.seed = seed
-        self.shuffle_shards = shuffle_shards
-        self.shards = [(i.path, i.samples) for i in read_indices(expand_shards(source.shards, source.remote))]
-        self.lengths = [len(samples) for _, samples in self.shards]
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        if not self.starts[-1]:
+        self.order_name = source.order or order
+        if self.order_name not in ORDERS:
+            raise UserError(
+                f"no order '{self.order_name}' of the source '{source.name}' (there are {', '.join(ORDERS)})"
+                f"{nearest(self.order_name, ORDERS)}"
+            )
+        if self.order_name == "resampled" and not shuffle_shards:
+            raise UserError(f"the source '{source.name}' is resampled, which has no order to keep: leave shuffle=True")
+        self.catalog = (
+            read_catalog(expand_shards(source.shards, source.remote), progress) if catalog is None else catalog
+        )
+        self.starts = np.concatenate([[0], np.cumsum(self.catalog.lengths)])
+        self.samples = int(self.starts[-1])
+        if not self.samples:
             raise UserError(f"the source '{source.name}' ({source.shards}) holds no sample; build its shards first")
-        # The last two epochs: a batch may straddle their border.
-        self.order = lru_cache(maxsize=2)(self._order)
+        kind = Resampled if self.order_name == "resampled" else Epochs
+        self.order: Order = kind(seed, self.name, self.catalog.lengths, shuffle_shards)
+        # The groups of shards on both sides of a border.
+        self._keep = min(2 * shuffle_shards + 2, _MOST_SHARDS)
+        self._entries: OrderedDict[int, Sequence[SampleEntry]] = OrderedDict()
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return self.samples
 
     @cached_property
     def fingerprint(self) -> str:
         """What the order depends on: the keys of all samples, shard by shard."""
-        digest = hashlib.blake2b(digest_size=8)
-        for _, samples in self.shards:
-            digest.update("\x1f".join(entry.key for entry in samples).encode(errors="surrogatepass") + b"\x1e")
-        return digest.hexdigest()
+        told = "\x1e".join(self.catalog.digests)
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
-    def _order(self, epoch: int) -> np.ndarray:
-        return order(self.seed, self.name, epoch, self.lengths, self.shuffle_shards)
+    def places(self, positions: np.ndarray) -> list[Place]:
+        """The samples at absolute positions, int64 [B], epochs laid end to end: nothing dropped, nothing repeated."""
+        numbers = self.order(positions)
+        shards = np.searchsorted(self.starts, numbers, side="right") - 1
+        rows = zip(positions.tolist(), shards.tolist(), (numbers - self.starts[shards]).tolist(), strict=True)
+        return [self._place(position, shard, inside) for position, shard, inside in rows]
 
-    def sample(self, position: int) -> Place:
-        """The sample at an absolute position, epochs laid end to end: nothing dropped, nothing repeated."""
-        epoch, offset = divmod(position, len(self))
-        number = int(self.order(epoch)[offset])
-        shard = int(np.searchsorted(self.starts, number, side="right")) - 1
-        path, samples = self.shards[shard]
-        return Place(self.name, epoch, path, samples[number - int(self.starts[shard])])
+    def _place(self, position: int, shard: int, inside: int) -> Place:
+        epoch, offset = divmod(position, self.samples)
+        visit = offset + 1 if self.order_name == "resampled" else 0
+        return Place(self.name, epoch, self.catalog.shards[shard], self._entry(shard, inside), visit)
+
+    def _entry(self, shard: int, inside: int) -> SampleEntry:
+        if shard not in self._entries:
+            self._entries[shard] = self.catalog.entries(shard)
+            if len(self._entries) > self._keep:
+                self._entries.popitem(last=False)
+        self._entries.move_to_end(shard)
+        return self._entries[shard][inside]
+
+    def seen(self, position: int) -> int:
+        """Distinct samples handed out in the epoch that `position` lies in, before it."""
+        epoch, offset = divmod(position, self.samples)
+        if self.order_name != "resampled":
+            return offset
+        drawn = np.zeros(self.samples, dtype=bool)
+        for first in range(0, offset, _AT_ONCE):
+            drawn[self.order(epoch * self.samples + np.arange(first, min(first + _AT_ONCE, offset)))] = True
+        return int(drawn.sum())

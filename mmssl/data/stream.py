@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,8 @@ from mmssl import distributed
 from mmssl.clip import Batch, Pixels, Truth, Window
 from mmssl.data.collate import Tokenizes, collate
 from mmssl.data.decode.choose import choose
-from mmssl.data.plan import Plan, check_world, global_batch, quotas
+from mmssl.data.order import OrderName
+from mmssl.data.plan import Plan, SourcePlan, check_world, quotas, rank_batch
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
 from mmssl.data.storage.settings import RemoteSettings
@@ -22,7 +23,7 @@ from mmssl.data.worker import Anchor, Failure, Job, Row, Settings
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed
 
-FORMAT = "mmssl-stream-1"
+FORMAT = "mmssl-stream-2"
 AHEAD = 2  # batches a worker may be ahead
 BUDGET_OF, BUDGET_SHARE, BUDGET_RUN = 1000, 0.05, 100
 
@@ -41,6 +42,7 @@ class Stream:
         max_sentences: sentences kept a clip.
         shuffle: whether epochs are permuted.
         shuffle_shards: shards whose samples are mixed.
+        order: "epochs" (every sample once an epoch) or "resampled" (drawn with replacement); a source may say its own.
         repeat: epoch after epoch without end; else one pass, every sample once, the last batch filled up with rows
             of weight 0.
         anchor: where views lie: drawn, in the middle, or evenly spread.
@@ -49,6 +51,7 @@ class Stream:
         device: where the batches are put.
         timeout: seconds that one sample may take before its worker counts as hung.
         remote: how shards at addresses (http, https, s3, gs) are read.
+        progress: called with (shards indexed, shards to index) while indices are made that foreign tars lack.
 
     Raises:
         UserError: no shards, an empty corpus, a batch size that does not divide by the ranks, or (while iterating)
@@ -69,6 +72,7 @@ class Stream:
         max_sentences: int = 8,
         shuffle: bool = True,
         shuffle_shards: int = 8,
+        order: OrderName = "epochs",
         repeat: bool = True,
         anchor: Anchor = "random",
         decoder: str = "pyav",
@@ -76,6 +80,7 @@ class Stream:
         device: torch.device | str = "cpu",
         timeout: float = 60.0,
         remote: RemoteSettings | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
         given = [replace(source, remote=source.remote or remote) for source in given]
@@ -91,7 +96,7 @@ class Stream:
         self.decoder = choose(decoder, pixels)
         self.quotas = quotas(given, batch_size)
         self.shuffle_shards = shuffle_shards if shuffle else 0
-        self.sources = [IndexedSource(source, seed, self.shuffle_shards) for source in given]
+        self.sources = [IndexedSource(source, seed, self.shuffle_shards, order, progress) for source in given]
         self.window = window
         self.batch_size = batch_size
         self.seed = seed
@@ -104,6 +109,8 @@ class Stream:
         self.settings = Settings(window, anchor, self.decoder.name, batch_size // self.world, AHEAD, pixels)
         self.positions = [0] * len(given)  # samples of each source handed out
         self.counters: Counter[str] = Counter()
+        if cut := sum(len(source.catalog.cut_short) for source in self.sources):
+            self.counters["shards cut short"] = cut
         self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed
         self._recent: deque[bool] = deque(maxlen=BUDGET_OF)
         self.quarantine: dict[str, str] = {}  # "source/key" -> cause: samples that killed or hung a worker
@@ -111,13 +118,26 @@ class Stream:
         self._iteration: Generator[tuple[Batch, Truth], None, None] | None = None
         if not repeat and len(given) > 1:
             raise UserError("one pass over several sources is several streams; give one source, or repeat")
+        if not repeat and self.sources[0].order_name == "resampled":
+            raise UserError("samples drawn with replacement make no pass; leave repeat=True")
 
     @property
     def plan(self) -> Plan:
         """What will be read, as numbers and as text."""
-        rows = [(s.name, len(s.shards), len(s), q) for s, q in zip(self.sources, self.quotas, strict=True)]
+        rows = [
+            SourcePlan(s.name, len(s.catalog.shards), len(s), quota, s.order_name, s.catalog.cut_short)
+            for s, quota in zip(self.sources, self.quotas, strict=True)
+        ]
         decoder = f"{self.decoder.name} ({self.decoder.why})"
         return Plan(tuple(rows), self.batch_size, self.world, self.repeat, decoder)
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Share of each source's samples that was handed out (to all ranks, holes too) in its epoch begun.
+
+        Where samples are drawn with replacement it is the share that was drawn at least once.
+        """
+        return {s.name: s.seen(at) / len(s) for s, at in zip(self.sources, self.positions, strict=True)}
 
     @property
     def epoch(self) -> int:
@@ -129,16 +149,16 @@ class Stream:
         return -(-len(self.sources[0]) // self.quotas[0])
 
     def _seed_of(self, place: Place | None) -> int:
-        return 0 if place is None else sample_seed(self.seed, place.epoch, place.source, place.entry.key)
+        if place is None:
+            return 0
+        return sample_seed(self.seed, place.epoch, place.source, place.entry.key, place.visit)
 
     def _jobs(self) -> Iterator[Job]:
         """This rank's batches from the position on."""
         positions = list(self.positions)
-        share = self.batch_size // self.world
         number = 0
         while self.repeat or positions[0] < len(self.sources[0]):
-            rows = global_batch(self.sources, self.quotas, positions, self.repeat)
-            mine = tuple(rows[self.rank * share : (self.rank + 1) * share])
+            mine = tuple(rank_batch(self.sources, self.quotas, positions, self.repeat, self.rank, self.world))
             yield Job(number, mine, tuple(self._seed_of(place) for place in mine))
             positions = [p + q for p, q in zip(positions, self.quotas, strict=True)]
             number += 1
@@ -155,6 +175,7 @@ class Stream:
             batches = decode_here(self._jobs(), self.settings, self.quarantine)
         with closing(batches):
             for job, decoded in batches:
+                self._count_sources(job.places, decoded.rows)
                 self._count(decoded.rows)
                 batch, truth = collate(
                     decoded,
@@ -170,6 +191,15 @@ class Stream:
                 self.positions = [p + q for p, q in zip(self.positions, self.quotas, strict=True)]
                 yield batch, truth
         self.positions = [0] * len(self.sources)  # one pass is over: the next begins anew
+
+    def _count_sources(self, places: Sequence[Place | None], rows: Sequence[Row | Failure | None]) -> None:
+        """Count this rank's samples and failures, and everyone's passes, by source."""
+        for place, row in zip(places, rows, strict=True):
+            if place is not None:
+                self.counters[f"samples of {place.source}"] += 1
+                self.counters[f"failed of {place.source}"] += isinstance(row, Failure)
+        for source, position, quota in zip(self.sources, self.positions, self.quotas, strict=True):
+            self.counters[f"passes of {source.name}"] = (position + quota) // len(source)
 
     def _count(self, rows: Sequence[Row | Failure | None]) -> None:
         """Count samples and failures by cause; stop past the budget."""
@@ -202,6 +232,7 @@ class Stream:
             {
                 "name": source.name,
                 "samples": len(source),
+                "order": source.order_name,
                 "fingerprint": source.fingerprint,
                 "epoch": position // len(source),
                 "next": position % len(source),
@@ -240,6 +271,11 @@ class Stream:
             )
         for source in self.sources:
             row = saved[source.name]
+            if row["order"] != source.order_name:
+                raise UserError(
+                    f"the saved data position is of the order '{row['order']}' of the source '{source.name}', this "
+                    f"run has '{source.order_name}'; resume with the same"
+                )
             if (row["samples"], row["fingerprint"]) != (len(source), source.fingerprint):
                 raise UserError(
                     f"the source '{source.name}' has changed: {row['samples']} samples when the data position was "

@@ -118,9 +118,11 @@ def test_the_plan_says_what_will_be_read(corpus):
     assert (plan.samples, plan.shards, plan.batches_per_epoch) == (18, 3, 4.5)
     assert str(plan) == (
         "data: 18 samples in 3 shards, 4 of each batch, an epoch every 4.5 batches\n"
-        "global batch of 4 clips on 2 ranks, 2 clips each\n"
+        "global batch of 4 clips on 2 ranks, 2 clips each; an anchor meets 3 others in it\n"
         "decoder: pyav (as asked for)"
     )
+    assert "an epoch every 4.5 batches, 2.00 epochs in 9 batches" in plan.describe(9)
+    assert plan.epochs(9) == {"data": 2.0}
 
 
 def test_a_position_survives_json_and_does_not_depend_on_batch_size(corpus):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmssl.data.shards.entry import SampleEntry
+from mmssl.data.shards.local_reader import LocalReader
 from mmssl.data.storage.url import Shard, Url
 from mmssl.errors import UserError
 
 LARGEST_GAP = 64 << 10  # read along with the members around it rather than left out for a request more
+
+_OF_THREAD = threading.local()  # one reader each: another thread may not close what this one reads
 
 
 def read_members(shard: Shard, entry: SampleEntry, extensions: Iterable[str] | None = None) -> dict[str, bytes]:
@@ -34,14 +37,11 @@ def read_members(shard: Shard, entry: SampleEntry, extensions: Iterable[str] | N
 
 
 def _read_local(tar_path: Path, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
-    try:
-        descriptor = os.open(tar_path, os.O_RDONLY)
-    except FileNotFoundError:
-        raise UserError(f"shard '{tar_path}' does not exist any more") from None
-    try:
-        return {name: os.pread(descriptor, size, at) for name, (at, size) in places.items()}
-    finally:
-        os.close(descriptor)
+    reader = getattr(_OF_THREAD, "reader", None)
+    if reader is None:
+        reader = _OF_THREAD.reader = LocalReader()
+    found: dict[str, bytes] = reader.read(tar_path, places)
+    return found
 
 
 def _read_remote(url: Url, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
