@@ -14,8 +14,9 @@ from mmssl.data.storage.settings import RemoteSettings as RemoteSettings
 if TYPE_CHECKING:
     from mmssl.data.sources import Source as Source
     from mmssl.data.stream import Stream as Stream
+    from mmssl.data.to_webdataset import as_webdataset as as_webdataset
 
-_LAZY = {"Stream": "mmssl.data.stream", "Source": "mmssl.data.sources"}
+_LAZY = {"as_webdataset": "mmssl.data.to_webdataset", "Stream": "mmssl.data.stream", "Source": "mmssl.data.sources"}
 
 
 def __getattr__(name: str) -> Any:

@@ -108,6 +108,7 @@ class Stream:
         self.timeout = timeout
         self.settings = Settings(window, anchor, self.decoder.name, batch_size // self.world, AHEAD, pixels)
         self.positions = [0] * len(given)  # samples of each source handed out
+        self.places: tuple[Place | None, ...] = ()  # where the rows of the batch handed out last come from
         self.counters: Counter[str] = Counter()
         if cut := sum(len(source.catalog.cut_short) for source in self.sources):
             self.counters["shards cut short"] = cut
@@ -189,6 +190,7 @@ class Stream:
                 self.counters["batches"] += 1
                 batch = batch.to(self.device)
                 self.positions = [p + q for p, q in zip(self.positions, self.quotas, strict=True)]
+                self.places = job.places
                 yield batch, truth
         self.positions = [0] * len(self.sources)  # one pass is over: the next begins anew
 
@@ -197,7 +199,8 @@ class Stream:
         for place, row in zip(places, rows, strict=True):
             if place is not None:
                 self.counters[f"samples of {place.source}"] += 1
-                self.counters[f"failed of {place.source}"] += isinstance(row, Failure)
+                if isinstance(row, Failure):
+                    self.counters[f"failed of {place.source}"] += 1
         for source, position, quota in zip(self.sources, self.positions, self.quotas, strict=True):
             self.counters[f"passes of {source.name}"] = (position + quota) // len(source)
 
