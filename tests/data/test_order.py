@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmssl.data.order import order
+from mmssl.data.order import Epochs, Resampled, order
 
 FROZEN = [4, 5, 7, 6, 9, 8, 11, 10, 1, 0, 3, 2]
 lengths = st.lists(st.integers(0, 12), min_size=1, max_size=9)
@@ -71,3 +71,56 @@ def test_another_process_gives_the_same_order_without_torch():
 def test_the_order_is_frozen():
     """A changed order would make saved positions lie: change FORMAT of the stream with it."""
     assert order(0, "data", 0, [4, 3, 5], 2).tolist() == FROZEN
+
+
+# ------------------------------------------------------------------------------------------------ as it is asked for
+
+
+@settings(deadline=None, max_examples=150)
+@given(lengths, st.integers(0, 2**31), st.integers(0, 4), st.data())
+def test_the_order_made_where_it_is_asked_for_is_the_order(shard_lengths, seed, shuffle_shards, data):
+    """Whatever is asked in whatever order, over borders of epochs and groups."""
+    samples = sum(shard_lengths)
+    if not samples:
+        return
+    whole = np.concatenate([order(seed, "data", epoch, shard_lengths, shuffle_shards) for epoch in range(4)])
+    lazy = Epochs(seed, "data", np.array(shard_lengths), shuffle_shards)
+    for _ in range(3):
+        positions = np.array(data.draw(st.lists(st.integers(0, 4 * samples - 1), max_size=40)), dtype=np.int64)
+        assert lazy(positions).tolist() == whole[positions].tolist()
+    assert lazy(np.arange(4 * samples)).tolist() == whole.tolist()
+
+
+def test_no_more_of_an_epoch_is_made_than_was_asked_for():
+    lazy = Epochs(0, "data", np.full(100_000, 1000), 8)
+    lazy(np.array([3, 99_999_990, 100_000_000, 250_000_000]))
+    held = [array for group in lazy._groups.kept.values() for array in [group]]
+    assert len(held) == 4
+    assert sum(array.nbytes for array in held) == 4 * 8 * 1000 * 8
+    assert len(lazy._shards.kept) == 2
+
+
+def test_drawing_with_replacement_is_even_and_a_function_of_the_position():
+    lengths = np.array([40, 1, 0, 7, 52])
+    drawn = Resampled(1, "data", lengths, 2)
+    positions = np.arange(60_000)
+    found = drawn(positions)
+    assert np.array_equal(drawn(positions[::-1])[::-1], found)
+    assert np.array_equal(Resampled(1, "data", lengths, 2)(positions[777:800]), found[777:800])
+    assert not np.array_equal(Resampled(2, "data", lengths, 2)(positions), found)
+    assert not np.array_equal(Resampled(1, "other", lengths, 2)(positions), found)
+    counts = np.bincount(found, minlength=100)
+    # A block of 40 positions draws two shards, so counts vary more than independent draws would.
+    assert counts.min() > 0
+    shards = np.add.reduceat(counts, [0, 40, 41, 48])
+    np.testing.assert_allclose(shards / 60_000, [0.40, 0.01, 0.07, 0.52], atol=0.03)
+    inside = counts[:40] / counts[:40].sum()
+    np.testing.assert_allclose(inside, 1 / 40, atol=5 * np.sqrt(1 / 40 / counts[:40].sum()))
+
+
+def test_a_block_of_resampled_positions_reads_few_shards():
+    lengths = np.full(500, 100)
+    shard_of = Resampled(3, "data", lengths, 4)(np.arange(20 * 400)) // 100
+    blocks = [set(block.tolist()) for block in shard_of.reshape(20, 400)]
+    assert all(len(block) <= 4 for block in blocks)
+    assert len(set.union(*blocks)) > 60

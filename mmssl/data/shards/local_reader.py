@@ -43,7 +43,7 @@ class LocalReader:
         while small:
             first = small[0][0]
             run = [place for place in small if place[0] + place[1] - first <= _LARGE]
-            together = os.pread(descriptor, run[-1][0] + run[-1][1] - first, first)
+            together = os.pread(descriptor, max(at + size for at, size, _ in run) - first, first)
             for at, size, name in run:
                 found[name] = together[at - first : at - first + size]
             small = small[len(run) :]
