@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -123,6 +125,75 @@ def test_the_plan_says_what_will_be_read(corpus):
     )
     assert "an epoch every 4.5 batches, 2.00 epochs in 9 batches" in plan.describe(9)
     assert plan.epochs(9) == {"data": 2.0}
+
+
+def test_coverage_and_counters_by_source(corpus, other, tmp_path):
+    bad = damaged_corpus(tmp_path, 3, {1: "text"})
+    sources = [Source("big", corpus, 5), Source("small", bad, 1)]
+    parts = [Stream(sources, WINDOW, 6, workers=0, world=2, rank=rank) for rank in (0, 1)]
+    assert parts[0].coverage == {"big": 0.0, "small": 0.0}
+    for part in parts:
+        take(part, 4)
+        assert part.coverage == pytest.approx({"big": 2 / 18, "small": 1 / 3})
+        assert (part.counters["passes of big"], part.counters["passes of small"]) == (1, 1)
+    together = sum((part.counters for part in parts), Counter())
+    assert (together["samples of big"], together["samples of small"]) == (20, 4)
+    assert together["failed of big"] == 0
+    assert together["failed of small"] == together["failed: not a known container"] > 0
+
+
+def test_coverage_of_samples_drawn_with_replacement_counts_each_once(corpus):
+    stream = Stream(corpus, WINDOW, 6, workers=0, order="resampled", shuffle_shards=2)
+    keys = [key for batch, _ in take(stream, 2) for key in batch.keys]
+    assert stream.coverage == {"data": len(set(keys)) / 18}
+    assert len(set(keys)) < 12
+    take(stream, 1)
+    assert stream.coverage == {"data": 0.0}
+    assert "drawn with replacement, a nominal epoch every 3.0 batches" in str(stream.plan)
+
+
+def test_sources_may_differ_in_order_and_a_position_of_another_order_is_refused(corpus, other):
+    sources = [Source("big", corpus, 2), Source("small", other, 2, order="resampled")]
+    stream = Stream(sources, WINDOW, 4)
+    assert [source.order for source in stream.plan.sources] == ["epochs", "resampled"]
+    swapped = Stream([sources[0], Source("small", other, 2)], WINDOW, 4)
+    with pytest.raises(UserError, match=r"of the order 'resampled' of the source 'small', this run has 'epochs'"):
+        swapped.load_state_dict(stream.state_dict())
+
+
+def test_a_shard_that_is_cut_short_is_said_in_the_plan_and_counted(tmp_path):
+    spec = write_corpus(tmp_path, [3, 3])
+    whole = (tmp_path / "train-000001.tar").read_bytes()
+    (tmp_path / "train-000001.tar").write_bytes(whole[: whole.rindex(b"clip0005.mp4") + 800])
+    stream = Stream(spec, WINDOW, 5, workers=0)
+    assert "1 shard is cut short:" in str(stream.plan)
+    assert "train-000001.tar" in str(stream.plan)
+    assert stream.counters["shards cut short"] == 1
+    (batch, _), *_ = take(stream, 1)
+    assert set(batch.keys) == {f"clip{n:04d}" for n in range(5)}
+    assert batch.weight.all()
+
+
+def test_keys_that_are_no_unicode_are_read_as_any(tmp_path):
+    _, members = sample(tmp_path, "clip", 0)
+    strange = b"caf\xe9".decode(errors="surrogateescape")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for extension, data in members.items():
+            info = tarfile.TarInfo(f"{strange}.{extension}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    for workers in (0, 1):
+        (batch, _), *_ = take(Stream(str(tmp_path / "a.tar"), WINDOW, 1, workers=workers), 1)
+        assert batch.keys == (strange,)
+        assert batch.weight.all()
+
+
+def test_foreign_tars_are_indexed_with_progress_before_the_plan(tmp_path):
+    spec = write_corpus(tmp_path, [1] * 6)
+    told = []
+    stream = Stream(spec, WINDOW, 6, workers=0, progress=lambda *numbers: told.append(numbers))
+    assert told == [(n, 6) for n in range(1, 7)]
+    assert stream.plan.samples == 6
 
 
 def test_a_position_survives_json_and_does_not_depend_on_batch_size(corpus):
@@ -261,6 +332,9 @@ def test_sound_is_masked_per_clip(tmp_path):
         ({"decoder": "pyaw"}, "no decoder 'pyaw' .*did you mean 'pyav'"),
         ({"workers": -1}, "workers must be at least 0"),
         ({"shuffle_shards": 0}, "shuffle_shards must be at least 1"),
+        ({"order": "resample"}, "no order 'resample' of the source 'data' .*did you mean 'resampled'"),
+        ({"order": "resampled", "shuffle": False}, "is resampled, which has no order to keep"),
+        ({"order": "resampled", "repeat": False}, "drawn with replacement make no pass"),
     ],
 )
 def test_what_a_user_gets_wrong_is_named(corpus, settings, message):

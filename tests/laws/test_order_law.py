@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 
 import pytest
 import torch
 
 from mmssl.clip import Batch, Span, Window
 from mmssl.data import Source, Stream
+from mmssl.data.pool import Worker
 from tests.corpora import write_corpus
 
 WINDOW = Window((Span(1.0, 5), Span(0.4, 12)), Span(0.7, 16000), text=True, size=(32, 32), views=2)
@@ -55,7 +58,7 @@ def test_workers_change_nothing(corpora, reference, workers):
         assert_same(a, b)
 
 
-@pytest.mark.parametrize(("at", "before", "after"), [(2, 0, 2), (5, 2, 0), (7, 1, 1)])
+@pytest.mark.parametrize(("at", "before", "after"), [(2, 0, 3), (5, 3, 0), (7, 1, 1)])
 def test_a_resumed_stream_goes_on_with_the_next_batch(corpora, reference, at, before, after):
     """In mid-epoch and on the border, whatever had been prefetched."""
     first = stream(corpora, before)
@@ -66,6 +69,26 @@ def test_a_resumed_stream_goes_on_with_the_next_batch(corpora, reference, at, be
     for a, b in zip(run(second, STEPS - at), reference[at:], strict=True):
         assert_same(a, b)
     assert second.state_dict() == stream_state_after(corpora, STEPS)
+
+
+def test_a_worker_killed_moves_no_batch_and_no_position(corpora, reference, monkeypatch):
+    started: list[Worker] = []
+    start = Worker.__init__
+    monkeypatch.setattr(Worker, "__init__", lambda self, *given: started.append(self) or start(self, *given))
+    first = stream(corpora, 3)
+    found = []
+    with first:
+        for batch, _ in itertools.islice(first, 9):  # its third batch had not been sent
+            found.append(batch)
+            if len(found) == 2:
+                os.kill(started[2].process.pid, signal.SIGKILL)
+    assert len(started) == 4
+    assert first.quarantine == {}
+    second = stream(corpora, 1)
+    second.load_state_dict(first.state_dict())
+    found += run(second, STEPS - 9)
+    for a, b in zip(found, reference, strict=True):
+        assert_same(a, b)
 
 
 def stream_state_after(corpora: list[Source], steps: int) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from mmssl.data import Source, Stream
 from tests.corpora import write_corpus
 
 WINDOW = Window(Span(0.8, 5), Span(0.5, 16000), text=True, size=(32, 32))
-STEPS = 7  # 42 samples of 16: over two borders
+STEPS = 7  # 28 samples of 16 and 14 of 5: over three borders
+WORKERS = (0, 1, 3)
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +55,61 @@ def test_ranks_share_one_global_batch(corpora, reference, world, workers):
         assert {len(part) for part in slices} == {6 // world}
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 2), (2, 1)])
-def test_a_run_goes_on_with_other_ranks(corpora, reference, before, after):
-    given = [stream(corpora, before, rank) for rank in range(before)]
-    assert_together([run(part, 3) for part in given], reference[:3])
-    states = [part.state_dict() for part in given]
+# Every pair of numbers of ranks and every pair of numbers of workers, once each, in mid-epoch (3), where the big source
+# begins an epoch (4) and where the small one does (5).
+CHANGES = [
+    ((a + 1, b + 1), WORKERS[(a + b) % 3], WORKERS[(a + 2 * b) % 3], 3 + b)
+    for a, b in itertools.product(range(3), repeat=2)
+]
+
+
+@pytest.mark.parametrize(("ranks", "workers_before", "workers_after", "at"), CHANGES)
+def test_a_run_goes_on_with_other_ranks_and_workers(corpora, reference, ranks, workers_before, workers_after, at):
+    before, after = ranks
+    # One rank has the workers: ranks know nothing of each other.
+    given = [stream(corpora, before, rank, workers_before if rank == before - 1 else 0) for rank in range(before)]
+    assert_together([run(part, at) for part in given], reference[:at])
+    states = [json.loads(json.dumps(part.state_dict())) for part in given]
     assert all(state == states[0] for state in states)  # any rank's position is everyone's
-    resumed = [stream(corpora, after, rank) for rank in range(after)]
+    resumed = [stream(corpora, after, rank, workers_after if rank == 0 else 0) for rank in range(after)]
     for part in resumed:
         part.load_state_dict(states[0])
-    assert_together([run(part, STEPS - 3) for part in resumed], reference[3:])
+    assert_together([run(part, STEPS - at) for part in resumed], reference[at:])
+
+
+def test_the_changes_are_all_changes():
+    assert len({(before, after) for (before, after), *_ in CHANGES}) == 9
+    assert {(before, after) for _, before, after, _ in CHANGES} == set(itertools.product(WORKERS, repeat=2))
+    assert {at for *_, at in CHANGES} == {3, 4, 5}
+
+
+def test_samples_drawn_with_replacement_are_re_sharded_alike(corpora):
+    def drawn(world: int = 1, rank: int = 0) -> Stream:
+        return Stream(corpora, WINDOW, 6, seed=5, workers=0, world=world, rank=rank, order="resampled")
+
+    whole = drawn()
+    batches = run(whole, STEPS)
+    keys = [key for batch in batches for key in batch.keys]
+    assert len(set(keys)) < len(keys)
+    # A sample that comes twice in an epoch is drawn for anew: no two rows have the same seed.
+    seeds = torch.cat([batch.seeds for batch in batches])
+    assert len(set(seeds.tolist())) == len(seeds)
+    first = drawn()
+    run(first, 3)
+    resumed = [drawn(3, rank) for rank in range(3)]
+    for part in resumed:
+        part.load_state_dict(first.state_dict())
+    assert_together([run(part, STEPS - 3) for part in resumed], batches[3:])
+
+
+def test_fewer_shards_than_ranks_and_workers_change_nothing(tmp_path):
+    """The order knows no ranks: each has its share of a single shard."""
+    spec = write_corpus(tmp_path, [6])
+    whole = run(Stream(spec, WINDOW, 6, workers=0), 3)
+    parts = [run(Stream(spec, WINDOW, 6, workers=0, world=6, rank=rank), 3) for rank in range(6)]
+    assert_together(parts, whole)
+    for batch in whole:
+        assert len(set(batch.keys)) == 6
 
 
 def test_every_rank_makes_the_same_number_of_steps_in_one_pass(tmp_path):

@@ -141,7 +141,9 @@ def save(path: Path, tar_name: str, header: Header, samples: Iterable[SampleEntr
     told |= {field.name: getattr(header, field.name) for field in fields(Header) if field.name != "status"}
     lines = [json.dumps({"mmssl_index": VERSION, "tar": tar_name, **told})]
     lines += [json.dumps(row_of(sample)) for sample in samples]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(
+        f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    )  # other machines have our pid too
     with open(temporary, "w", encoding="ascii") as file:
         file.write("\n".join(lines) + "\n")
         file.flush()

@@ -30,7 +30,9 @@ def index_in_processes(shards: Sequence[Path], processes: int) -> Iterator[Path]
     """
     waiting: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
-    for path in [*shards, *[None] * processes]:
+    # The ranks of a run index the same tars: from different starts they meet what others did and find it done.
+    start = int.from_bytes(os.urandom(4), "little") % max(len(shards), 1)
+    for path in [*shards[start:], *shards[:start], *[None] * processes]:
         waiting.put(path)
     feeders = [threading.Thread(target=_feed, args=(waiting, done), daemon=True) for _ in range(processes)]
     for feeder in feeders:
