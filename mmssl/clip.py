@@ -222,6 +222,7 @@ class Clip:
             a second, in cells of 8 x 8 pixels (`mmssl.data.decode.motion`); None when it was not wanted.
         motion_known: bool [V, T, h, w], where there was a vector.
         decoded_pictures, decoder_calls: counters for the law of one decode.
+        left_out: what was lost without losing the clip (malformed cues), counted by cause.
     """
 
     key: str
@@ -242,6 +243,7 @@ class Clip:
     motion_known: np.ndarray | None = None
     decoded_pictures: int = 0
     decoder_calls: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         planes = self.colour is not None

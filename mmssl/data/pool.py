@@ -14,10 +14,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 import numpy as np
 
+from mmssl.data.memory import bound_blocks
 from mmssl.data.ring import Ring, anonymous_file
 from mmssl.data.sources import Place
 from mmssl.data.worker import DECODERS, Answer, Decoded, Failure, Job, Settings, decode_job
@@ -34,8 +36,13 @@ class WorkerFailed(Exception):
 def decode_here(
     jobs: Iterable[Job], settings: Settings, given_up: dict[str, str]
 ) -> Generator[tuple[Job, Decoded], None, None]:
-    """Decode in this process, by the same code as the workers."""
+    """Decode in this process, by the same code as the workers.
+
+    Its memory is the program's own and has no bound; FFmpeg is told the largest block it may ask for.
+    """
+    settings = replace(settings, memory=None)
     decoder = DECODERS[settings.decoder](settings.pixels)
+    bound_blocks()
     layout = settings.layout
     for job in jobs:
         frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)

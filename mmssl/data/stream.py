@@ -15,7 +15,7 @@ from mmssl.data.collate import Tokenizes, collate
 from mmssl.data.plan import Plan, check_world, global_batch, quotas
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
-from mmssl.data.worker import DECODERS, Anchor, Failure, Job, Row, Settings
+from mmssl.data.worker import DECODERS, MEMORY, Anchor, Failure, Job, Row, Settings
 from mmssl.errors import UserError, nearest
 from mmssl.randomness import sample_seed
 
@@ -45,6 +45,7 @@ class Stream:
         pixels: "rgb", or "yuv": planes stay as they come (half the bytes) until the device turns them into RGB.
         device: where the batches are put.
         timeout: seconds that one sample may take before its worker counts as hung.
+        memory: bytes that a worker may take beyond its start; a sample that needs more is a hole.
 
     Raises:
         UserError: no shards, an empty corpus, a batch size that does not divide by the ranks, or (while iterating)
@@ -71,6 +72,7 @@ class Stream:
         pixels: Pixels = "rgb",
         device: torch.device | str = "cpu",
         timeout: float = 60.0,
+        memory: int = MEMORY,
     ) -> None:
         given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
         self.rank = distributed.rank() if rank is None else rank
@@ -96,7 +98,7 @@ class Stream:
         self.repeat = repeat
         self.device = device
         self.timeout = timeout
-        self.settings = Settings(window, anchor, decoder, batch_size // self.world, AHEAD, pixels)
+        self.settings = Settings(window, anchor, decoder, batch_size // self.world, AHEAD, pixels, memory)
         self.positions = [0] * len(given)  # samples of each source handed out
         self.counters: Counter[str] = Counter()
         self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed
@@ -175,6 +177,7 @@ class Stream:
             self._recent.append(failed)
             self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
             if not isinstance(row, Failure):
+                self.counters.update(row.clip.left_out)
                 continue
             self.counters[f"failed: {row.cause}"] += 1
             self.failures.append(row.message)
