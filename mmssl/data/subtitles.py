@@ -27,6 +27,7 @@ from mmssl.errors import UserError
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".json3", ".srv3.json", ".sub", ".smi", ".sami", ".ttml")
 LARGEST = 8 << 20  # bytes: ten hours of captions timed word by word
+LARGEST_OTHER = 1 << 20  # bytes, of formats that are rare and slow to parse
 LONGEST_TEXT = 4000  # characters of a cue, its markup counted in
 LATEST = 1e6  # seconds (eleven days)
 _MOST_ROLLING = 8  # lines of a rolling caption on screen
@@ -35,6 +36,11 @@ _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 _CUE_LINE = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s+.*)?$")
 _TAG = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^}]*\}")
 _SPACE = re.compile(r"[^\S\n]+")
+# What subtitles are written in, the likeliest first; among all of Python's encodings a rare one often seems to fit.
+_ENCODINGS = (
+    "cp1252 cp1250 iso8859_2 cp1251 koi8_r koi8_u cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 cp932 euc_jp gb18030 "
+    "big5 cp949 iso8859_15 iso8859_5 cp866"
+).split()
 _DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")  # ASS: the text is the outline of a shape
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -92,6 +98,8 @@ def read_subtitles(source: Path | str | bytes) -> Subtitles:
     elif head.startswith("WEBVTT"):
         rows = _blocks(text, dropped, blank_ends=True)
     elif "[Script Info]" in head or "[Events]" in text or "-->" not in text:
+        if "[Events]" not in text and len(data) > LARGEST_OTHER:
+            raise UserError(f"{name}: larger than {LARGEST_OTHER >> 20} MiB and neither SubRip, WebVTT, ASS nor json3")
         rows = _by_pysubs2(text, name)
     else:
         rows = _blocks(text, dropped, blank_ends=False)
@@ -145,18 +153,20 @@ def decode_text(data: bytes) -> tuple[str | None, str]:
         return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:
         pass
-    best = charset_normalizer.from_bytes(_telling(data)).best()
-    encoding = "cp1252" if best is None else best.encoding
+    matches = charset_normalizer.from_bytes(_telling(data), cp_isolation=_ENCODINGS)
+    best = matches.best()
+    level = [m for m in matches if best is not None and (m.chaos, m.coherence) == (best.chaos, best.coherence)]
+    encoding = "cp1252" if best is None or any(m.encoding == "cp1252" for m in level) else best.encoding
     return data.decode(encoding, errors="replace"), encoding
 
 
 def _telling(data: bytes) -> bytes:
     """The first lines with other bytes than ASCII: what tells an encoding, without the time lines around it."""
-    lines: list[bytes] = []
+    lines: dict[bytes, None] = {}  # each once
     size = 0
-    for line in data.split(b"\n"):
-        if not line.isascii():
-            lines.append(line[:_MOST_SAMPLED])
+    for line in data.splitlines():
+        if not line.isascii() and line not in lines:
+            lines[line[:_MOST_SAMPLED]] = None
             size += len(line) + 1
             if size > _MOST_SAMPLED:
                 break

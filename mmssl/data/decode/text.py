@@ -77,9 +77,7 @@ def _context(rows: Any, left_out: Counter[str]) -> list[Sentence]:
         else:
             left_out["context: malformed"] += 1
             continue
-        if not isinstance(text, str) or not text.strip() or not (_is_time(start) and _is_time(end)):
-            left_out["context: malformed"] += 1
-        elif start > end:
+        if not isinstance(text, str) or not text.strip() or not (_is_time(start) and _is_time(end)) or start > end:
             left_out["context: malformed"] += 1
         elif len(text) > LONGEST_TEXT:
             left_out["context: text too long"] += 1
