@@ -30,6 +30,7 @@ from mmssl.data.ring import Layout, Ring
 from mmssl.data.shards.index import MEDIA, SampleEntry, read_members
 from mmssl.data.sources import Place
 from mmssl.data.subtitles import SUFFIXES
+from mmssl.errors import UserError
 from mmssl.randomness import uniform_numpy
 
 Anchor = Literal["random", "centre", "even"]
@@ -203,10 +204,16 @@ def decode_sample(
     except Exception as error:  # anything that unknown bytes may bring about: counted by cause, held to a budget
         if isinstance(error, MemoryError) and settings.memory is None:
             raise
-        cause = getattr(error, "cause", None) or type(error).__name__
-        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-            cause = "out of memory"
-        return Failure(place.entry.key, str(cause), f"{place.shard}: {place.entry.key}: {error}")
+        return Failure(place.entry.key, cause_of(error), f"{place.shard}: {place.entry.key}: {error}")
+
+
+def cause_of(error: Exception) -> str:
+    """The short name by which a failure is counted."""
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return "out of memory"
+    if isinstance(error, UserError):
+        return "shard unreadable"  # gone, or cut after it was indexed
+    return str(getattr(error, "cause", None) or type(error).__name__)
 
 
 def decode_job(

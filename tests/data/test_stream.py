@@ -235,7 +235,7 @@ def test_a_shard_that_vanishes_is_holes_and_not_a_crash(tmp_path):
     (tmp_path / "train-000001.tar").unlink()
     (batch, _), *_ = take(stream, 1)
     assert batch.weight.sum() == 4
-    assert stream.counters["failed: UserError"] == 4
+    assert stream.counters["failed: shard unreadable"] == 4
 
 
 def test_sound_is_masked_per_clip(tmp_path):

@@ -51,7 +51,7 @@ def running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("cause", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("cause", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_batch_redone(corpus, started, cause):
     stream = Stream(corpus, WINDOW, 6, workers=2, timeout=5.0)
     reference = Stream(corpus, WINDOW, 6, workers=0)
