@@ -11,6 +11,7 @@ import torch
 
 from mmssl import distributed
 from mmssl.clip import Batch, Pixels, Truth, Window
+from mmssl.data.budget import Budget
 from mmssl.data.collate import Tokenizes, collate
 from mmssl.data.plan import Plan, check_world, global_batch, quotas
 from mmssl.data.pool import Pool, decode_here
@@ -21,7 +22,6 @@ from mmssl.randomness import sample_seed
 
 FORMAT = "mmssl-stream-1"
 AHEAD = 2  # batches a worker may be ahead
-BUDGET_OF, BUDGET_SHARE, BUDGET_RUN = 1000, 0.05, 100
 
 
 class Stream:
@@ -102,9 +102,9 @@ class Stream:
         self.positions = [0] * len(given)  # samples of each source handed out
         self.counters: Counter[str] = Counter()
         self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed
-        self._recent: deque[bool] = deque(maxlen=BUDGET_OF)
+        self._budget: Budget | None = Budget()
+        self._outcomes: list[int] = []  # of rows not yet taken by whoever has taken the budget over
         self.quarantine: dict[str, str] = {}  # "source/key" -> cause: samples that killed or hung a worker
-        self._failed_in_a_row = 0
         self._iteration: Generator[tuple[Batch, Truth], None, None] | None = None
         if not repeat and len(given) > 1:
             raise UserError("one pass over several sources is several streams; give one source, or repeat")
@@ -172,22 +172,26 @@ class Stream:
         for row in rows:
             if row is None:
                 continue
-            failed = isinstance(row, Failure)
             self.counters["samples"] += 1
-            self._recent.append(failed)
-            self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
-            if not isinstance(row, Failure):
+            if isinstance(row, Failure):
+                self.counters[f"failed: {row.cause}"] += 1
+                self.failures.append(row.message)
+            else:
                 self.counters.update(row.clip.left_out)
-                continue
-            self.counters[f"failed: {row.cause}"] += 1
-            self.failures.append(row.message)
-            if sum(self._recent) > BUDGET_SHARE * BUDGET_OF or self._failed_in_a_row >= BUDGET_RUN:
-                causes = ", ".join(f"{k[8:]}: {n}" for k, n in self.counters.items() if k.startswith("failed: "))
-                examples = "\n  ".join(list(self.failures)[-3:])
-                raise UserError(
-                    f"{sum(self._recent)} of the last {len(self._recent)} samples could not be read ({causes}); "
-                    f"'mmssl shards check' looks at every clip of a corpus. The last three:\n  {examples}"
-                )
+            if self._budget is not None and self._budget.note([isinstance(row, Failure)]):
+                causes = {k.removeprefix("failed: "): n for k, n in self.counters.items() if k.startswith("failed: ")}
+                raise self._budget.error(causes, list(self.failures)[-3:])
+        if self._budget is None:
+            self._outcomes += [-1 if row is None else int(isinstance(row, Failure)) for row in rows]
+
+    def share_budget(self) -> None:
+        """Leave the budget to the caller, who adds up the ranks with `take_outcomes`: one rank must not stop alone."""
+        self._budget = None
+
+    def take_outcomes(self) -> list[int]:
+        """1 for each row handed out since the last call whose sample failed, 0 for a good one, -1 for no sample."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batches handed out, as plain numbers and strings; any rank's will do.

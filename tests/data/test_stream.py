@@ -13,7 +13,7 @@ import torch
 
 from mmssl.clip import Batch, Span, Truth, Window
 from mmssl.data import Source, Stream
-from mmssl.data import stream as stream_module
+from mmssl.data import budget as budget_module
 from mmssl.errors import UserError
 from mmssl.nn.tokenizer import Tokenizer
 from mmssl.randomness import sample_seed
@@ -223,7 +223,7 @@ def test_too_many_failures_stop_the_run_with_causes_and_examples(tmp_path, monke
     assert "51 of the last" in message
     assert "not a known container: 51" in message
     assert message.count("clip000") == 3
-    monkeypatch.setattr(stream_module, "BUDGET_RUN", 4)
+    monkeypatch.setattr(budget_module, "BUDGET_RUN", 4)
     all_bad = damaged_corpus(tmp_path, 5, dict.fromkeys(range(5), "text"))
     with pytest.raises(UserError, match="4 of the last 4 samples could not be read"):
         take(Stream(all_bad, WINDOW, 5, workers=0), 1)
