@@ -81,7 +81,7 @@ def write_index(
         "without_media": without_media,
     }
     lines = [json.dumps(header)]
-    lines += [json.dumps(_row(sample), ensure_ascii=False) for sample in samples]
+    lines += [json.dumps(_row(sample)) for sample in samples]  # in ASCII: names in tars are any bytes
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

@@ -38,7 +38,7 @@ def walk(tar_path: Path, size: int) -> ShardIndex:
                 if extension in groups[-1][1]:
                     raise UserError(f"shard '{tar_path}' has two members '{key}.{extension}'")
                 groups[-1][1][extension] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # extended headers hold any text
         raise UserError(f"shard '{tar_path}' is not a readable, uncompressed tar ({error})") from None
     samples = [(key, members) for key, members in groups if any(name in members for name in MEDIA)]
     with open(tar_path, "rb") as file:
