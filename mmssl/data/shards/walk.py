@@ -28,6 +28,8 @@ def walk(tar_path: Path, size: int) -> ShardIndex:
                 stem, extension = name.split(".", 1)
                 key = f"{folder}/{stem}" if folder else stem
                 extension = extension.lower()
+                if member.size < 0:
+                    raise UserError(f"shard '{tar_path}': the header of '{member.name}' is damaged; copy it again")
                 if member.offset_data + member.size > size:
                     raise UserError(f"shard '{tar_path}' is cut short within '{member.name}'; copy it again")
                 if not groups or groups[-1][0] != key:
