@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -20,6 +19,7 @@ import torch
 from mmssl.clip import Batch, Clip, EncodedClip, Span, Window
 from mmssl.data import Stream
 from mmssl.data import worker as worker_module
+from mmssl.data.decode.base import Buffers
 from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.pool import Worker
 from mmssl.data.shards.index import index_path, read_index
@@ -107,10 +107,10 @@ class Fails(PyAVDecoder):
         super().__init__()
         self.error = error
 
-    def decode(self, clip: EncodedClip, window: Window, anchors: np.ndarray) -> Clip:
+    def decode(self, clip: EncodedClip, window: Window, anchors: np.ndarray, into: Buffers | None = None) -> Clip:
         if clip.key == "clip0002":
             raise self.error
-        return super().decode(clip, window, anchors)
+        return super().decode(clip, window, anchors, into)
 
 
 ERRORS = [
@@ -129,7 +129,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_whatever_a_decoder_raises_is_a_hole(whole, monkeypatch, error):
-    monkeypatch.setitem(worker_module.DECODERS, "pyav", lambda: Fails(error))
+    monkeypatch.setitem(worker_module.DECODERS, "pyav", lambda _: Fails(error))
     with Stream(whole[0], WINDOW, 4, workers=0, shuffle=False) as stream:
         batch, _ = next(iter(stream))
     assert batch.weight.tolist() == [1.0, 1.0, 0.0, 1.0]
@@ -138,7 +138,7 @@ def test_whatever_a_decoder_raises_is_a_hole(whole, monkeypatch, error):
 
 @pytest.mark.parametrize("fault", [TypeError, NameError, AttributeError, ImportError, AssertionError, MemoryError])
 def test_faults_of_the_program_and_of_the_machine_are_fatal(whole, monkeypatch, fault):
-    monkeypatch.setitem(worker_module.DECODERS, "pyav", lambda: Fails(fault("a fault")))
+    monkeypatch.setitem(worker_module.DECODERS, "pyav", lambda _: Fails(fault("a fault")))
     with Stream(whole[0], WINDOW, 4, workers=0, shuffle=False) as stream, pytest.raises(fault, match="a fault"):
         next(iter(stream))
 
@@ -258,17 +258,12 @@ def test_a_worker_killed_at_one_clip_again_and_again_gives_it_up(tmp_path, monke
     wait = Worker._await
 
     def kill_when_it_waits(self: Worker, timeout: float) -> None:
-        if self.ready:
-            with contextlib.suppress(OSError):  # opened for reading by the worker: it has come to the clip
-                for _ in itertools.count():
-                    if self.connection.poll(0.02):
-                        break
-                    try:
-                        os.close(os.open(tmp_path / "train-000001.tar", os.O_WRONLY | os.O_NONBLOCK))
-                    except OSError:
-                        continue
-                    self.process.kill()
-                    break
+        begun = -1
+        while self.ready and not self.connection.poll(1.5):
+            if begun == int(self.ring.heartbeat[0]):
+                self.process.kill()
+                break
+            begun = int(self.ring.heartbeat[0])
         wait(self, timeout)
 
     monkeypatch.setattr(Worker, "_await", kill_when_it_waits)

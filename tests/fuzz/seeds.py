@@ -6,10 +6,12 @@ To fuzz a further container, add a line to `FILMS`; to fuzz a further member (a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmssl.data.packets_make import NoTable, make_table
 from tests.media import flash_and_click
 
 #: container -> how `flash_and_click` writes it
@@ -26,7 +28,7 @@ FILMS: dict[str, dict[str, Any]] = {
     "mpg": {"container": "mpeg", "video_codec": "mpeg1video", "audio_codec": "mp2"},
 }
 #: members that are mutated, each with its share of the mutations
-MUTATED = {"mp4": 0.9, "vtt": 0.06, "json": 0.04}
+MUTATED = {"mp4": 0.7, "pkt": 0.2, "vtt": 0.06, "json": 0.04}
 
 VTT = b"WEBVTT\n\n00:00.200 --> 00:00.900\nhello there\n\n00:00.500 --> 00:01.100\n<c>and</c> again &amp; again\n"
 JSON = b'{"duration": 1.2, "label": "a", "context": [[-2.0, -1.0, "before"], [0.2, 0.9, "hello there"]]}'
@@ -46,4 +48,7 @@ def films(folder: Path) -> dict[str, bytes]:
 
 def members(film: bytes) -> Mapping[str, bytes]:
     """A sample around a film. Whatever the container, the member is called mp4: content decides."""
-    return {"mp4": film, "vtt": VTT, "json": JSON}
+    found = {"mp4": film, "vtt": VTT, "json": JSON}
+    with contextlib.suppress(NoTable):
+        found["pkt"] = make_table(film).to_bytes()
+    return found

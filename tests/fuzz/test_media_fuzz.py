@@ -25,12 +25,15 @@ def corpus(folder: Path, count: int, seed: int) -> str:
     rng = np.random.default_rng(seed)
     seeds = films(folder)
     names, every = list(seeds), list(seeds.values())
+    whole = {name: members(film) for name, film in seeds.items()}
+    assert sum("pkt" in sample for sample in whole.values()) >= 3
     samples = []
     for number in range(count):
         name = names[number % len(names)]
-        sample = dict(members(seeds[name]))
+        sample = dict(whole[name])
         if number % 10 != 9:
             member = rng.choice(list(MUTATED), p=list(MUTATED.values()))
+            member = member if member in sample else "mp4"
             sample[member] = mutated(sample[member], rng, every)
         if rng.random() < 0.5 and "json" in sample:  # foreign shards do not say how long a clip is
             del sample["json"]
