@@ -39,7 +39,7 @@ def films(folder: Path) -> dict[str, bytes]:
     found = {}
     for name, settings in FILMS.items():
         path = folder / f"seed.{name}"
-        settings = {"audio_rate": 44100} | settings
+        settings = {"audio_rate": 44100, "bitexact": True} | settings
         flash_and_click(path, seconds=1.2, at=(0.5,), fps=25.0, size=(48, 64), **settings)
         found[name] = path.read_bytes()
         path.unlink()
