@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +83,52 @@ def splice(data: bytearray, rng: np.random.Generator, others: Sequence[bytes]) -
     """The beginning of one file and the end of another."""
     other = others[int(rng.integers(len(others)))]
     data[int(rng.integers(len(data))) :] = other[int(rng.integers(len(other))) :]
+
+
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    1e400,
+    -1e400,
+    1 << 70,
+    "x",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [1, 2],
+    ["a", "b", "c"],
+    0.5,
+)
+
+
+def retyped(data: bytes, rng: np.random.Generator) -> bytes:
+    """JSON (also as the header of a packet table) in which up to three values have another type or are gone."""
+    begin = data.find(b"{", 0, 64)
+    (length,) = struct.unpack_from("<I", data, begin - 4) if begin >= 4 else (len(data),)
+    found = json.loads(data[max(begin, 0) : begin + length])
+    for _number in range(int(rng.integers(1, 4))):
+        where: Any = found
+        while True:
+            keys = list(where) if isinstance(where, dict) else range(len(where))
+            key = list(keys)[int(rng.integers(len(keys)))]
+            if isinstance(where[key], dict | list) and where[key] and rng.random() < 0.8:
+                where = where[key]
+                continue
+            if rng.random() < 0.2:
+                del where[key]
+            else:
+                where[key] = copy.deepcopy(VALUES[int(rng.integers(len(VALUES)))])
+            break
+        if not found:
+            break
+    text = json.dumps(found).encode()
+    if begin < 4:
+        return text
+    return data[: begin - 4] + struct.pack("<I", len(text)) + text + data[begin + length :]
 
 
 Mutation = Callable[[bytearray, np.random.Generator, Sequence[bytes]], None]

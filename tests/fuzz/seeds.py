@@ -28,7 +28,7 @@ FILMS: dict[str, dict[str, Any]] = {
     "mpg": {"container": "mpeg", "video_codec": "mpeg1video", "audio_codec": "mp2"},
 }
 #: members that are mutated, each with its share of the mutations
-MUTATED = {"mp4": 0.7, "pkt": 0.2, "vtt": 0.06, "json": 0.04}
+MUTATED = {"mp4": 0.65, "pkt": 0.2, "vtt": 0.05, "json": 0.1}
 
 VTT = b"WEBVTT\n\n00:00.200 --> 00:00.900\nhello there\n\n00:00.500 --> 00:01.100\n<c>and</c> again &amp; again\n"
 JSON = b'{"duration": 1.2, "label": "a", "context": [[-2.0, -1.0, "before"], [0.2, 0.9, "hello there"]]}'

@@ -12,8 +12,8 @@ import pytest
 from mmssl.clip import Span, Window
 from mmssl.data import Stream
 from tests.corpora import write_tar
-from tests.fuzz.mutations import mutated
-from tests.fuzz.seeds import MUTATED, films, members
+from tests.fuzz.mutations import mutated, retyped
+from tests.fuzz.seeds import JSON, MUTATED, films, members
 
 WINDOW = Window(Span(0.6, 5), Span(0.4, 16000), text=True, size=(32, 32))
 BATCH = 20
@@ -34,8 +34,11 @@ def corpus(folder: Path, count: int, seed: int) -> str:
         if number % 10 != 9:
             member = rng.choice(list(MUTATED), p=list(MUTATED.values()))
             member = member if member in sample else "mp4"
-            sample[member] = mutated(sample[member], rng, every)
-        if rng.random() < 0.5 and "json" in sample:  # foreign shards do not say how long a clip is
+            if member in ("json", "pkt") and rng.random() < 0.6:
+                sample[member] = retyped(sample[member], rng)
+            else:
+                sample[member] = mutated(sample[member], rng, every)
+        if rng.random() < 0.5 and sample["json"] == JSON:  # foreign shards do not say how long a clip is
             del sample["json"]
         samples.append((f"{name.replace('.', '-')}-{number:05d}", sample))
     return str(write_tar(folder / "fuzz-000000.tar", samples))
