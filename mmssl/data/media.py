@@ -68,7 +68,7 @@ def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Iterato
         container = av.open(
             handle,
             metadata_errors="ignore",
-            options=_decoder_options(max_pixels),
+            options=decoder_options(max_pixels),
             container_options={
                 "format_whitelist": ",".join(sorted(CONTAINERS)),
                 "protocol_whitelist": protocols,
@@ -118,12 +118,15 @@ def video_stream(container: Any, *, max_pixels: int = MAX_PIXELS) -> Any:
         said = f"{stream.codec_context.width} x {stream.codec_context.height} pixels (at most {max_pixels})"
         raise MediaError("picture too large", said)
     if not stream.codec_context.is_open:
-        stream.codec_context.options = {**stream.codec_context.options, **_decoder_options(max_pixels)}
+        stream.codec_context.options = {**stream.codec_context.options, **decoder_options(max_pixels)}
     return stream
 
 
-def _decoder_options(max_pixels: int) -> dict[str, str]:
-    """Twice the pixels, since FFmpeg counts lines filled up to its alignment; who takes the frames looks closer."""
+def decoder_options(max_pixels: int = MAX_PIXELS) -> dict[str, str]:
+    """Options by which a decoder refuses larger pictures before it takes memory for them.
+
+    Twice the pixels, since FFmpeg counts lines filled up to its alignment; who takes the frames looks closer.
+    """
     return {"max_pixels": str(2 * max_pixels)}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from mmssl.data.decode.motion import EXPORT
 from mmssl.data.decode.pictures import EDGE, Pictures
 from mmssl.data.decode.sound import SoundPlacer
-from mmssl.data.media import MediaError
+from mmssl.data.media import MediaError, decoder_options
 from mmssl.data.packets import DISCARD, DISPOSABLE, KEY, StreamTable
 
 _KEPT = 8  # decoders kept open, one for each set of parameters
@@ -49,8 +49,7 @@ class OpenDecoders:
             if "rate" in stream.facts:
                 context.sample_rate = stream.facts["rate"]
                 context.layout = stream.facts["layout"]
-            if motion:
-                context.options = dict(EXPORT)
+            context.options = decoder_options() | (EXPORT if motion else {})
             context.thread_count = 1
             context.open()
         except (av.error.FFmpegError, ValueError, LookupError) as error:

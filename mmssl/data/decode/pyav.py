@@ -74,7 +74,7 @@ class PyAVDecoder:
             reading = _Reading(self, window, anchors, duration, into)
             try:
                 reading.by_table(clip.media, table)
-            except (MediaError, av.FFmpegError):
+            except (MediaError, av.FFmpegError, ValueError, LookupError, ArithmeticError):  # or a table that lies
                 self._decoders.forget()
                 if only_table:
                     raise
@@ -239,7 +239,7 @@ class _Reading:
         return heard_from
 
 
-def _fields(reading: _Reading) -> dict[str, np.ndarray]:
+def _fields(reading: _Reading) -> dict[str, Any]:
     """The motion fields in the shape of a clip's, where they were wanted."""
     motion, shape = reading.pictures.motion, reading.wanted.shape
     if motion is None:
