@@ -87,3 +87,17 @@ def test_thousands_of_broken_films(tmp_path, monkeypatch, seed):
     began = time.monotonic()
     causes = fuzz(tmp_path, 500, seed, monkeypatch)
     print(f"\n500 films in {time.monotonic() - began:.0f} s: {dict(causes.most_common())}")
+
+
+def test_a_packet_table_that_lies_never_costs_the_clip(tmp_path):
+    """It is the demuxer's then; the film itself is whole."""
+    rng = np.random.default_rng(SEED)
+    whole = members(films(tmp_path)["mp4"])
+    samples = [("clip-00000", dict(whole))]
+    samples += [(f"clip-{n:05d}", {**whole, "pkt": retyped(whole["pkt"], rng)}) for n in range(1, 100)]
+    spec = str(write_tar(tmp_path / "tables.tar", samples))
+    with Stream(spec, WINDOW, 100, workers=1, shuffle=False, repeat=False, anchor="centre") as stream:
+        ((batch, _),) = list(stream)
+    assert batch.weight.all()
+    same = [bool((batch.frames[row] == batch.frames[0]).all()) for row in range(100)]
+    assert sum(same) > 90  # a table may still name another rotation or matrix, rightly formed
