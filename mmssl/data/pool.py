@@ -26,6 +26,7 @@ from mmssl.data.worker import DECODERS, Answer, Decoded, Failure, Job, Settings,
 from mmssl.errors import UserError
 
 START_SECONDS = 120.0  # for a worker to start, on a machine under load
+MOST_STARTS = 3  # of a worker that is killed before it is ready
 LOOK_SECONDS = 0.5  # between two looks at a heartbeat
 
 
@@ -56,8 +57,14 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.waiting: deque[tuple[Job, int]] = deque()  # jobs sent, with their slots, in order
         self.free = list(range(settings.slots))
+        self.starts = 0
+        self._settings = settings
+        self._start()
+
+    def _start(self) -> None:
+        settings, layout = self._settings, self._settings.layout
+        self.starts += 1
         self.ready = False
-        layout = settings.layout
         ring_descriptor = anonymous_file(layout.bytes)
         ours, theirs = socket.socketpair()
         try:
@@ -101,8 +108,16 @@ class Worker:
             try:
                 self.ready = self.connection.recv() == "ready"
             except (EOFError, OSError):
+                code = self.process.wait()
+                if code < 0 and self.starts < MOST_STARTS:  # killed by a signal: no sample was begun
+                    self.stop()
+                    self._start()
+                    for sent in self.waiting:
+                        with contextlib.suppress(OSError):
+                            self.connection.send(sent)
+                    return self.receive(timeout)
                 raise UserError(
-                    f"a decode worker ended while starting (exit code {self.process.wait()}; its message is above); "
+                    f"a decode worker ended while starting (exit code {code}; its message is above); "
                     "use workers=0 to decode in the main process"
                 ) from None
         self._await(timeout)
