@@ -223,6 +223,7 @@ class Clip:
         motion_known: bool [V, T, h, w], where there was a vector.
         decoded_pictures, decoder_calls: counters for the law of one decode.
         fallback: why another decoder than the chosen one decoded it ("decord: edit list"), or empty.
+        left_out: what was lost without losing the clip (malformed cues), counted by cause.
     """
 
     key: str
@@ -244,6 +245,7 @@ class Clip:
     decoded_pictures: int = 0
     decoder_calls: int = 0
     fallback: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         planes = self.colour is not None

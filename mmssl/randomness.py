@@ -24,9 +24,8 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB as int64
 
 def hash_name(text: str) -> int:
     """Stable int64 of a string (the first eight bytes of BLAKE2b), equal in every process and Python."""
-    return int.from_bytes(
-        hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little", signed=True
-    )
+    data = text.encode(errors="surrogatepass")  # keys of tars may be any bytes
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
 def _shift(x: Any, bits: int) -> Any:

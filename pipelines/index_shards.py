@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmssl.data.shards.index import expand_shards
 from mmssl.data.shards.tables import make_tables
+from mmssl.errors import UserError
 
 
 def run(shards: str, processes: int = 2) -> None:
@@ -22,7 +24,9 @@ def run(shards: str, processes: int = 2) -> None:
         processes: how many tars are worked on at once.
     """
     begin = time.monotonic()
-    paths = expand_shards(shards)
+    paths = [path for path in expand_shards(shards) if isinstance(path, Path)]
+    if len(paths) < len(expand_shards(shards)):
+        raise UserError(f"'{shards}': packet tables are made beside local tars; run this where the shards lie")
     columns = (TextColumn("shards index"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("index", total=len(paths))

@@ -60,6 +60,7 @@ def flash_and_click(
     subtitle_codec: str | None = None,
     metadata: dict[str, str] | None = None,
     seed: int = 0,
+    bitexact: bool = False,
 ) -> Path:
     """Write a clip where the picture turns white for 80 ms, and a click sounds, at each of the times `at`.
 
@@ -87,6 +88,7 @@ def flash_and_click(
         subtitle_codec: Its codec: "mov_text" in mp4 and "srt" elsewhere unless given.
         metadata: Container metadata.
         seed: Seed of the picture noise, so that clips differ.
+        bitexact: Write the same bytes each time (Matroska and Ogg draw identities otherwise).
     """
     times = frame_times(seconds, fps, variable_rate)
     flashes = {int(np.argmin(np.abs(times - t))) for t in at}
@@ -123,6 +125,7 @@ def flash_and_click(
         subtitles=[(a + start, b + start, text) for a, b, text in subtitles],
         subtitle_codec=subtitle_codec,
         metadata=metadata,
+        bitexact=bitexact,
     )
 
 
@@ -220,12 +223,14 @@ def write(
     subtitles: Sequence[tuple[float, float, str]] = (),
     subtitle_codec: str | None = None,
     metadata: dict[str, str] | None = None,
+    bitexact: bool = False,
 ) -> Path:
     """Encode pictures (RGB uint8 [H, W, 3]) at `times` (file clock), and a mono waveform, into a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     base = Fraction(1, 1000)
-    with av.open(str(path), "w", format=container, options=FRAGMENTED if fragmented else {}) as out:
+    options = (FRAGMENTED if fragmented else {}) | ({"fflags": "+bitexact"} if bitexact else {})
+    with av.open(str(path), "w", format=container, options=options) as out:
         for name, value in (metadata or {}).items():
             out.metadata[name] = value
         video = out.add_stream(video_codec, rate=Fraction(fps).limit_denominator(1001))

@@ -27,6 +27,8 @@ VIDEO_SUFFIXES = frozenset({
 })
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # fmt: on
+MAX_PIXELS = 36_000_000  # of a picture
+MAX_STREAMS = 256
 UNSPECIFIED_MATRIX = 2
 BT709, BT601 = 1, 5
 LARGEST_BT601_HEIGHT = 576
@@ -41,20 +43,23 @@ class MediaError(Exception):
 
 
 @contextmanager
-def open_media(source: Path | bytes) -> Iterator[Any]:
+def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Any]:
     """Open a file, or the bytes of one, as an `av.container.InputContainer`.
 
     The container is told from the content, never from the name, and must be one of `CONTAINERS`: playlists and
-    the like, which would open other files or network addresses, are refused.
+    the like, which would open other files or network addresses, are refused. Bytes can lead nowhere else at all.
+    Pictures larger than `max_pixels` are not decoded while the streams are probed.
 
     Raises:
-        MediaError: causes "missing", "empty file", "not a known container", "unreadable".
+        MediaError: causes "missing", "empty file", "not a known container", "unreadable", "too many streams",
+            "out of memory".
     """
     if isinstance(source, bytes):
-        size, handle = len(source), io.BytesIO(source)
+        size, handle, protocols = len(source), io.BytesIO(source), "none"
     else:
+        path = Path(source).absolute()  # a name such as "pipe:0" is a name and no protocol
         try:
-            size, handle = Path(source).stat().st_size, str(source)  # type: ignore[assignment]
+            size, handle, protocols = path.stat().st_size, str(path), "file"  # type: ignore[assignment]
         except OSError as error:
             raise MediaError("missing", f"cannot be read ({error.strerror})") from None
     if size == 0:
@@ -63,12 +68,21 @@ def open_media(source: Path | bytes) -> Iterator[Any]:
         container = av.open(
             handle,
             metadata_errors="ignore",
-            container_options={"format_whitelist": ",".join(sorted(CONTAINERS)), "protocol_whitelist": "file"},
+            options=decoder_options(max_pixels),
+            container_options={
+                "format_whitelist": ",".join(sorted(CONTAINERS)),
+                "protocol_whitelist": protocols,
+                "max_streams": str(MAX_STREAMS),
+            },
         )
     except av.error.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise MediaError("out of memory", "opening the file takes more memory than is allowed") from None
         cause = "unreadable" if _looks_like_media(source) else "not a known container"
         raise MediaError(cause, f"FFmpeg: {error.strerror}") from None
     try:
+        if len(container.streams) >= MAX_STREAMS:
+            raise MediaError("too many streams", f"the file has {MAX_STREAMS} streams or more")
         yield container
     finally:
         container.close()
@@ -85,11 +99,13 @@ def _looks_like_media(source: Path | bytes) -> bool:
     return head.startswith(starts) or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof")
 
 
-def video_stream(container: Any) -> Any:
+def video_stream(container: Any, *, max_pixels: int = MAX_PIXELS) -> Any:
     """Return the picture stream of a container (cover art is none).
 
+    Its decoder refuses pictures larger than `max_pixels` before it takes memory for them.
+
     Raises:
-        MediaError: "no video stream" or "no decoder".
+        MediaError: "no video stream", "no decoder" or "picture too large".
     """
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -98,7 +114,20 @@ def video_stream(container: Any) -> Any:
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:
         raise MediaError("no decoder", "FFmpeg has no decoder for the picture")
+    if stream.codec_context.width * stream.codec_context.height > max_pixels:
+        said = f"{stream.codec_context.width} x {stream.codec_context.height} pixels (at most {max_pixels})"
+        raise MediaError("picture too large", said)
+    if not stream.codec_context.is_open:
+        stream.codec_context.options = {**stream.codec_context.options, **decoder_options(max_pixels)}
     return stream
+
+
+def decoder_options(max_pixels: int = MAX_PIXELS) -> dict[str, str]:
+    """Options by which a decoder refuses larger pictures before it takes memory for them.
+
+    Twice the pixels, since FFmpeg counts lines filled up to its alignment; who takes the frames looks closer.
+    """
+    return {"max_pixels": str(2 * max_pixels)}
 
 
 def audio_stream(container: Any) -> Any | None:

@@ -133,13 +133,13 @@ class PacketTable:
             streams: dict[str, StreamTable] = {}
             for name in ("video", "audio"):
                 if name in header:
-                    streams[name], at = _stream(name, header[name], data, at, media_bytes)
+                    streams[name], at = _stream(_checked(name, header[name]), data, at, media_bytes)
             return cls(media_bytes, zero, duration, streams.get("video"), streams.get("audio"))
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
             raise BadTable(f"not a packet table ({type(error).__name__}: {error})") from None
 
 
-def _stream(kind: str, facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tuple[StreamTable, int]:
+def _stream(facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tuple[StreamTable, int]:
     """One stream of a table; what its facts must hold is looked at here, since decoding relies on it."""
     count = int(facts.pop("packets"))
     codec, extradata, base = facts.pop("codec"), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
@@ -149,15 +149,27 @@ def _stream(kind: str, facts: dict[str, Any], data: bytes, at: int, media_bytes:
         arrays.append(array if width == 1 else array.astype(np.int64))
         at += width * count
     offset, size, pts, flags = arrays
-    if kind == "video":
-        whole = [*facts["aspect"], facts["turns"], facts["matrix"]]
-        good = len(whole) == 4 and min(facts["aspect"]) > 0 and count > 0 and bool(flags[0] & KEY)
-    else:
-        whole = [facts["rate"], facts["preroll"], *(x for skip in facts["skips"] for x in skip)]
-        good = facts["rate"] > 0 and isinstance(facts["layout"], str) and all(len(s) == 3 for s in facts["skips"])
-    whole += base
-    if not good or len(base) != 2 or min(base) <= 0 or not all(type(x) is int and abs(x) < 1 << 31 for x in whole):
-        raise BadTable(f"the facts of the {kind} do not hold")
     if count and int((offset + size).max()) > media_bytes:
         raise BadTable("a packet lies past the end of the media")
-    return StreamTable(str(codec), extradata, (int(base[0]), int(base[1])), offset, size, pts, flags, facts), at
+    numerator, denominator = map(int, base)
+    if not (count > 0 and 0 < numerator < 1 << 31 and 0 < denominator < 1 << 31):
+        raise BadTable("a stream without packets or clock")
+    return StreamTable(str(codec), extradata, (numerator, denominator), offset, size, pts, flags, facts), at
+
+
+def _checked(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a stream, each of its own type: what uses them takes that for granted."""
+    if name == "video":
+        width, height = facts["aspect"]
+        right = _all_int(width, height, facts["turns"], facts["matrix"]) and width > 0 and height > 0
+    else:
+        right = _all_int(facts["rate"], facts["preroll"], *(n for row in facts["skips"] for n in row))
+        right = right and all(len(row) == 3 for row in facts["skips"]) and isinstance(facts["layout"], str)
+        right = right and 0 < facts["rate"] < 1 << 24 and facts["preroll"] >= 0
+    if not right:
+        raise BadTable(f"the facts of the {name} stream are wrong")
+    return facts
+
+
+def _all_int(*values: Any) -> bool:
+    return all(isinstance(value, int) and abs(value) < 1 << 31 for value in values)

@@ -15,18 +15,21 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 import numpy as np
 
 from mmssl.data.decode.choose import make_decoder
 from mmssl.data.look_ahead import LookAhead
+from mmssl.data.memory import bound_blocks
 from mmssl.data.ring import Ring, anonymous_file
 from mmssl.data.sources import Place
 from mmssl.data.worker import Answer, Decoded, Failure, Job, Settings, decode_job, read_clip
 from mmssl.errors import UserError
 
 START_SECONDS = 120.0  # for a worker to start, on a machine under load
+MOST_STARTS = 3  # of a worker that is killed before it is ready
 LOOK_SECONDS = 0.5  # between two looks at a heartbeat
 
 
@@ -37,8 +40,13 @@ class WorkerFailed(Exception):
 def decode_here(
     jobs: Iterable[Job], settings: Settings, given_up: dict[str, str]
 ) -> Generator[tuple[Job, Decoded], None, None]:
-    """Decode in this process, by the same code as the workers."""
+    """Decode in this process, by the same code as the workers.
+
+    Its memory is the program's own and has no bound; FFmpeg is told the largest block it may ask for.
+    """
+    settings = replace(settings, memory=None)
     decoder = make_decoder(settings.decoder, settings.pixels)
+    bound_blocks()
     layout = settings.layout
     with closing(LookAhead(read_clip)) as ahead:
         for job in jobs:
@@ -55,8 +63,14 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.waiting: deque[tuple[Job, int]] = deque()  # jobs sent, with their slots, in order
         self.free = list(range(settings.slots))
+        self.starts = 0
+        self._settings = settings
+        self._start()
+
+    def _start(self) -> None:
+        settings, layout = self._settings, self._settings.layout
+        self.starts += 1
         self.ready = False
-        layout = settings.layout
         ring_descriptor = anonymous_file(layout.bytes)
         ours, theirs = socket.socketpair()
         try:
@@ -100,8 +114,16 @@ class Worker:
             try:
                 self.ready = self.connection.recv() == "ready"
             except (EOFError, OSError):
+                code = self.process.wait()
+                if code < 0 and self.starts < MOST_STARTS:  # killed by a signal: no sample was begun
+                    self.stop()
+                    self._start()
+                    for sent in self.waiting:
+                        with contextlib.suppress(OSError):
+                            self.connection.send(sent)
+                    return self.receive(timeout)
                 raise UserError(
-                    f"a decode worker ended while starting (exit code {self.process.wait()}; its message is above); "
+                    f"a decode worker ended while starting (exit code {code}; its message is above); "
                     "use workers=0 to decode in the main process"
                 ) from None
         self._await(timeout)

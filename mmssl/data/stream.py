@@ -12,6 +12,7 @@ import torch
 
 from mmssl import distributed
 from mmssl.clip import Batch, Pixels, Truth, Window
+from mmssl.data.budget import Budget
 from mmssl.data.collate import Tokenizes, collate
 from mmssl.data.decode.choose import choose
 from mmssl.data.order import OrderName
@@ -19,13 +20,12 @@ from mmssl.data.plan import Plan, SourcePlan, check_world, quotas, rank_batch
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
 from mmssl.data.storage.settings import RemoteSettings
-from mmssl.data.worker import Anchor, Failure, Job, Row, Settings
+from mmssl.data.worker import MEMORY, Anchor, Failure, Job, Row, Settings
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed
 
 FORMAT = "mmssl-stream-2"
 AHEAD = 2  # batches a worker may be ahead
-BUDGET_OF, BUDGET_SHARE, BUDGET_RUN = 1000, 0.05, 100
 
 
 class Stream:
@@ -52,6 +52,7 @@ class Stream:
         timeout: seconds that one sample may take before its worker counts as hung.
         remote: how shards at addresses (http, https, s3, gs) are read.
         progress: called with (shards indexed, shards to index) while indices are made that foreign tars lack.
+        memory: bytes that a worker may take beyond its start; a sample that needs more is a hole.
 
     Raises:
         UserError: no shards, an empty corpus, a batch size that does not divide by the ranks, or (while iterating)
@@ -81,6 +82,7 @@ class Stream:
         timeout: float = 60.0,
         remote: RemoteSettings | None = None,
         progress: Callable[[int, int], None] | None = None,
+        memory: int = MEMORY,
     ) -> None:
         given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
         given = [replace(source, remote=source.remote or remote) for source in given]
@@ -106,16 +108,16 @@ class Stream:
         self.repeat = repeat
         self.device = device
         self.timeout = timeout
-        self.settings = Settings(window, anchor, self.decoder.name, batch_size // self.world, AHEAD, pixels)
+        self.settings = Settings(window, anchor, self.decoder.name, batch_size // self.world, AHEAD, pixels, memory)
         self.positions = [0] * len(given)  # samples of each source handed out
         self.places: tuple[Place | None, ...] = ()  # where the rows of the batch handed out last come from
         self.counters: Counter[str] = Counter()
         if cut := sum(len(source.catalog.cut_short) for source in self.sources):
             self.counters["shards cut short"] = cut
         self.failures: deque[str] = deque(maxlen=200)  # messages of the last samples that failed
-        self._recent: deque[bool] = deque(maxlen=BUDGET_OF)
+        self._budget: Budget | None = Budget()
+        self._outcomes: list[int] = []  # of rows not yet taken by whoever has taken the budget over
         self.quarantine: dict[str, str] = {}  # "source/key" -> cause: samples that killed or hung a worker
-        self._failed_in_a_row = 0
         self._iteration: Generator[tuple[Batch, Truth], None, None] | None = None
         if not repeat and len(given) > 1:
             raise UserError("one pass over several sources is several streams; give one source, or repeat")
@@ -209,21 +211,26 @@ class Stream:
         for row in rows:
             if row is None:
                 continue
-            failed = isinstance(row, Failure)
             self.counters["samples"] += 1
-            self._recent.append(failed)
-            self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
-            if not isinstance(row, Failure):
-                continue
-            self.counters[f"failed: {row.cause}"] += 1
-            self.failures.append(row.message)
-            if sum(self._recent) > BUDGET_SHARE * BUDGET_OF or self._failed_in_a_row >= BUDGET_RUN:
-                causes = ", ".join(f"{k[8:]}: {n}" for k, n in self.counters.items() if k.startswith("failed: "))
-                examples = "\n  ".join(list(self.failures)[-3:])
-                raise UserError(
-                    f"{sum(self._recent)} of the last {len(self._recent)} samples could not be read ({causes}); "
-                    f"'mmssl shards check' looks at every clip of a corpus. The last three:\n  {examples}"
-                )
+            if isinstance(row, Failure):
+                self.counters[f"failed: {row.cause}"] += 1
+                self.failures.append(row.message)
+            else:
+                self.counters.update(row.clip.left_out)
+            if self._budget is not None and self._budget.note([isinstance(row, Failure)]):
+                causes = {k.removeprefix("failed: "): n for k, n in self.counters.items() if k.startswith("failed: ")}
+                raise self._budget.error(causes, list(self.failures)[-3:])
+        if self._budget is None:
+            self._outcomes += [-1 if row is None else int(isinstance(row, Failure)) for row in rows]
+
+    def share_budget(self) -> None:
+        """Leave the budget to the caller, who adds up the ranks with `take_outcomes`: one rank must not stop alone."""
+        self._budget = None
+
+    def take_outcomes(self) -> list[int]:
+        """1 for each row handed out since the last call whose sample failed, 0 for a good one, -1 for no sample."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batches handed out, as plain numbers and strings; any rank's will do.

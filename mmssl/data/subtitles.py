@@ -3,6 +3,8 @@
 SubRip and WebVTT are split into cues here, because a malformed cue must be counted and left out, and not become
 text of the cue before it; ASS/SSA, SAMI, MicroDVD, TTML and others go through pysubs2; YouTube's json3 and its
 rolling captions (each cue repeats the line before) become one cue a line. Times are float seconds.
+
+Bytes from strangers cost bounded time: files above `LARGEST` are refused, cues above `LONGEST_TEXT` are left out.
 """
 
 from __future__ import annotations
@@ -24,11 +26,29 @@ import pysubs2
 from mmssl.errors import UserError
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".json3", ".srv3.json", ".sub", ".smi", ".sami", ".ttml")
+LARGEST = 8 << 20  # bytes: ten hours of captions timed word by word
+LARGEST_OTHER = 1 << 20  # bytes, of formats that are rare and slow to parse
+LONGEST_TEXT = 4000  # characters of a cue, its markup counted in
+LATEST = 1e6  # seconds (eleven days)
+_MOST_ROLLING = 8  # lines of a rolling caption on screen
+_MOST_SAMPLED = 1 << 16  # bytes from which an encoding is told
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
 _CUE_LINE = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s+.*)?$")
 _TAG = re.compile(r"</?[a-zA-Z0-9][^<>]*>|\{\\[^}]*\}")
 _SPACE = re.compile(r"[^\S\n]+")
-_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+# What subtitles are written in, the likeliest first; among all of Python's encodings a rare one often seems to fit.
+_ENCODINGS = (
+    "cp1252 cp1250 iso8859_2 cp1251 koi8_r koi8_u cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 cp932 euc_jp gb18030 "
+    "big5 cp949 iso8859_15 iso8859_5 cp866"
+).split()
+_DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")  # ASS: the text is the outline of a shape
+_BOMS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +73,19 @@ def read_subtitles(source: Path | str | bytes) -> Subtitles:
     """Read a subtitle file, or its bytes.
 
     Raises:
-        UserError: the file is missing, is no text, or has no known subtitle format.
+        UserError: the file is missing, larger than `LARGEST`, is no text, or has no known subtitle format.
     """
     if isinstance(source, bytes):
         name, data = "subtitles", source
     else:
         name = f"subtitles '{source}'"
         try:
-            data = Path(source).read_bytes()
+            with open(source, "rb") as file:
+                data = file.read(LARGEST + 1)
         except OSError as error:
             raise UserError(f"{name} cannot be read ({error.strerror})") from None
+    if len(data) > LARGEST:
+        raise UserError(f"{name}: larger than {LARGEST >> 20} MiB, which no captions of a video are; cut the file up")
     text, encoding = decode_text(data)
     if text is None:
         raise UserError(f"{name}: this is no text in a known encoding")
@@ -75,6 +98,8 @@ def read_subtitles(source: Path | str | bytes) -> Subtitles:
     elif head.startswith("WEBVTT"):
         rows = _blocks(text, dropped, blank_ends=True)
     elif "[Script Info]" in head or "[Events]" in text or "-->" not in text:
+        if "[Events]" not in text and len(data) > LARGEST_OTHER:
+            raise UserError(f"{name}: larger than {LARGEST_OTHER >> 20} MiB and neither SubRip, WebVTT, ASS nor json3")
         rows = _by_pysubs2(text, name)
     else:
         rows = _blocks(text, dropped, blank_ends=False)
@@ -106,7 +131,8 @@ def write_vtt(cues: Iterable[Cue]) -> str:
     """Write cues (times >= 0) as a WebVTT document."""
     parts = ["WEBVTT\n"]
     for cue in cues:
-        text = html.escape(cue.text, quote=False)
+        # A backslash would begin one of ASS's codes, which SubRip and WebVTT files of the wild hold too.
+        text = html.escape(cue.text, quote=False).replace("\\", "&#92;")
         parts.append(f"{_stamp(cue.start)} --> {_stamp(cue.end)}\n{text}\n")
     return "\n".join(parts)
 
@@ -118,7 +144,8 @@ def decode_text(data: bytes) -> tuple[str | None, str]:
             return data.decode(encoding, errors="replace"), encoding
     if b"\0" in data[:4096]:
         even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
-        if max(even, odd) < 0.3 * min(len(data), 4096) / 2:
+        timed = b"-\0-\0>" in data or b"-\0>\0" in data  # an arrow: text however few of its letters are Latin
+        if max(even, odd) < 0.3 * min(len(data), 4096) / 2 and not timed:
             return None, "binary"
         encoding = "utf-16-be" if even > odd else "utf-16-le"
         return data.decode(encoding, errors="replace"), encoding
@@ -126,10 +153,24 @@ def decode_text(data: bytes) -> tuple[str | None, str]:
         return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:
         pass
-    best = charset_normalizer.from_bytes(data).best()
-    if best is None:
-        return data.decode("cp1252", errors="replace"), "cp1252"
-    return str(best), best.encoding
+    matches = charset_normalizer.from_bytes(_telling(data), cp_isolation=_ENCODINGS)
+    best = matches.best()
+    level = [m for m in matches if best is not None and (m.chaos, m.coherence) == (best.chaos, best.coherence)]
+    encoding = "cp1252" if best is None or any(m.encoding == "cp1252" for m in level) else best.encoding
+    return data.decode(encoding, errors="replace"), encoding
+
+
+def _telling(data: bytes) -> bytes:
+    """The first lines with other bytes than ASCII: what tells an encoding, without the time lines around it."""
+    lines: dict[bytes, None] = {}  # each once
+    size = 0
+    for line in data.splitlines():
+        if not line.isascii() and line not in lines:
+            lines[line[:_MOST_SAMPLED]] = None
+            size += len(line) + 1
+            if size > _MOST_SAMPLED:
+                break
+    return b"\n".join(lines)
 
 
 def _blocks(text: str, dropped: Counter[str], *, blank_ends: bool) -> list[tuple[float, float, str]]:
@@ -164,9 +205,11 @@ def _by_pysubs2(text: str, name: str) -> list[tuple[float, float, str]]:
     try:
         format_ = "ass" if "[Events]" in text else None  # files without a style section are not recognised
         parsed = pysubs2.SSAFile.from_string(text, format_=format_)
-    except (pysubs2.exceptions.Pysubs2Error, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{name}: no known subtitle format ({type(error).__name__}: {error})") from None
-    return [(e.start / 1000, e.end / 1000, e.plaintext) for e in parsed if not e.is_comment]
+    except Exception as error:  # its parsers raise whatever the text brings about, XML's syntax errors too
+        raise UserError(f"{name}: no known subtitle format ({type(error).__name__}: {str(error)[:200]})") from None
+    shown = [e for e in parsed if not e.is_comment]
+    # Left as it is where it will be left out, see `_why_not`.
+    return [(e.start / 1000, e.end / 1000, e.text if _why_not(e.text) else e.plaintext) for e in shown]
 
 
 def _json3(text: str, name: str) -> list[tuple[float, float, str]]:
@@ -178,9 +221,10 @@ def _json3(text: str, name: str) -> list[tuple[float, float, str]]:
             words = "".join(segment.get("utf8", "") for segment in event.get("segs", []))
             if words.strip():
                 start = event["tStartMs"] / 1000
+                start = start if math.isfinite(start) else math.inf  # left out later; NaN would spoil the sorting
                 rows.append((start, start + event.get("dDurationMs", 0) / 1000, words))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{name}: not json3 ({type(error).__name__}: {error})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{name}: not json3 ({type(error).__name__}: {str(error)[:200]})") from None
     rows.sort(key=lambda row: row[0])
     return [
         (a, min(b, following[0]) if following[0] > a else b, words)
@@ -190,22 +234,37 @@ def _json3(text: str, name: str) -> list[tuple[float, float, str]]:
 
 def _clean(text: str) -> str:
     """Strip tags and entities; lines stay apart, white space within them is one blank."""
-    text = html.unescape(_TAG.sub("", text)).replace("\\N", "\n").replace("\\h", " ")
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") or c == "\t")
+    text = html.unescape(_TAG.sub("", text).replace("\\N", "\n").replace("\\h", " "))
+    if not text.replace("\n", "").isprintable():
+        text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") or c == "\t")
     lines = (_SPACE.sub(" ", line).strip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def _why_not(raw: str) -> str | None:
+    """Why a cue is left out for its text as it came, or None."""
+    if len(raw) > LONGEST_TEXT:
+        return "text too long"
+    return "drawing" if _DRAWING.search(raw) else None
 
 
 def _normalised(rows: list[tuple[float, float, str]], dropped: Counter[str]) -> tuple[Cue, ...]:
     cues = []
     for start, end, raw in rows:
-        text = _clean(raw)
-        if not text:
-            dropped["empty"] += 1
-        elif not 0 <= start < end:
-            dropped["no duration"] += 1
+        cause = _why_not(raw)
+        text = "" if cause else _clean(raw)
+        if cause is None and not text:
+            cause = "empty"
+        elif cause is None and not (abs(start) <= LATEST and abs(end) <= LATEST):  # NaN is neither
+            cause = "impossible time"
+        elif cause is None and round(end, 3) <= round(start, 3):
+            cause = "no duration"
+        elif cause is None and round(end, 3) <= 0:
+            cause = "before the beginning"
+        if cause is None:  # what is on the screen when the video begins, begins there
+            cues.append(Cue(max(round(start, 3), 0.0), round(end, 3), text))
         else:
-            cues.append(Cue(round(start, 3), round(end, 3), text))
+            dropped[cause] += 1
     cues.sort(key=lambda cue: (cue.start, cue.end))
     unrolled = _unrolled(cues)
     if len(unrolled) < len(cues):
@@ -239,7 +298,7 @@ def _unrolled(cues: list[Cue]) -> list[Cue]:
 
 def _overlap(before: list[str], after: list[str]) -> int:
     """Largest n such that the last n lines of `before` are the first n of `after`."""
-    return next((n for n in range(min(len(before), len(after)), 0, -1) if before[-n:] == after[:n]), 0)
+    return next((n for n in range(min(len(before), len(after), _MOST_ROLLING), 0, -1) if before[-n:] == after[:n]), 0)
 
 
 def _stamp(seconds: float) -> str:

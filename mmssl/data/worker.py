@@ -24,21 +24,32 @@ import numpy as np
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers, Decoder
 from mmssl.data.decode.choose import make_decoder
+from mmssl.data.decode.text import read_sentences
 from mmssl.data.look_ahead import LookAhead
 from mmssl.data.media import MediaError
+from mmssl.data.memory import bound_blocks, bound_process
 from mmssl.data.ring import Layout, Ring
-from mmssl.data.shards.index import read_members
+from mmssl.data.shards.index import MEDIA, SampleEntry, read_members
+from mmssl.data.shards.members import read_packets
 from mmssl.data.sources import Place
+from mmssl.data.subtitles import SUFFIXES
+from mmssl.errors import UserError
 from mmssl.randomness import uniform_numpy
 
 Anchor = Literal["random", "centre", "even"]
 # Faults of the program, never of a sample: they stop the run at once. Whatever else a sample raises is a hole.
 PROGRAM_FAULTS = (NameError, TypeError, AttributeError, ImportError, AssertionError, NotImplementedError)
+MEMORY = 1536 << 20  # bytes a worker may take beyond its start: the largest member, its pictures and their references
+# Bytes of a member.
+LARGEST_MEDIA, LARGEST_PACKETS, LARGEST_JSON, LARGEST_SUBTITLES = 1 << 30, 16 << 20, 16 << 20, 1 << 20
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker decodes with: the same for all its batches."""
+    """What a worker decodes with: the same for all its batches.
+
+    `memory` is what a worker may take beyond its start, in bytes; None, in the parent, sets no bound.
+    """
 
     window: Window
     anchor: Anchor
@@ -46,6 +57,7 @@ class Settings:
     rows: int  # of a rank's batch
     slots: int  # batches that a worker may be ahead
     pixels: Pixels = "rgb"
+    memory: int | None = MEMORY
 
     @property
     def layout(self) -> Layout:
@@ -120,27 +132,51 @@ def anchors_of(seed: int, anchor: Anchor, views: int, duration: float) -> np.nda
 
 
 def read_clip(place: Place) -> EncodedClip:
-    """Read a sample's members from its shard.
+    """Read a sample's members from its shard: media, subtitles and description, whatever else it has.
+
+    Subtitles over their limit are left where they are, so that they lose the text and not the clip.
 
     Raises:
         UserError: the shard is gone, was cut or cannot be fetched.
-        MediaError: the description is no JSON object.
+        MediaError: "no media", "member too large" (before it is read), or "bad json": no JSON object.
     """
-    members = read_members(place.shard, place.entry)
+    entry = place.entry
+    media = next((name for name in MEDIA if name in entry.members), None)
+    if media is None:
+        raise MediaError("no media", f"no member with video ({', '.join(MEDIA)})")
+    for name, most in ((media, LARGEST_MEDIA), ("json", LARGEST_JSON), ("pkt", LARGEST_PACKETS)):
+        if (size := entry.members.get(name, (0, 0))[1]) > most:
+            raise MediaError("member too large", f".{name} has {size} bytes (at most {most} are read)")
+    text = subtitle_member(entry)
+    wanted = [media, "json", "pkt", *([text] if text and not text_too_large(entry) else [])]
+    members = read_members(place.shard, entry, wanted)
     try:
         meta = json.loads(members.get("json", b"{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MediaError("bad json", f"the description cannot be read ({error})") from None
     if not isinstance(meta, dict):
         raise MediaError("bad json", "the description is no JSON object")
     return EncodedClip(
-        key=place.entry.key,
+        key=entry.key,
         source=place.source,
-        media=members[place.entry.media],
-        subtitles=members.get("vtt", b""),
+        media=members[media],
+        subtitles=members.get(text or "", b""),
         meta=meta,
-        packets=members.get("pkt"),
+        packets=members["pkt"] if "pkt" in members else read_packets(place.shard, entry),
     )
+
+
+def subtitle_member(entry: SampleEntry) -> str | None:
+    """The extension of a sample's subtitles: ``vtt``, else ``en.vtt``, ``srt`` and the like by name; None without."""
+    if "vtt" in entry.members:
+        return "vtt"
+    return min((name for name in entry.members if f".{name}".endswith(SUFFIXES)), default=None)
+
+
+def text_too_large(entry: SampleEntry) -> bool:
+    """Whether a sample's subtitles are over their limit and not read."""
+    name = subtitle_member(entry)
+    return name is not None and entry.members[name][1] > LARGEST_SUBTITLES
 
 
 def decode_sample(
@@ -151,19 +187,40 @@ def decode_sample(
     into: Buffers | None = None,
     read: Callable[[Place], EncodedClip] | None = None,
 ) -> Row | Failure:
-    """Read and decode one sample; whatever its bytes raise gives a `Failure`, a fault of the program raises."""
+    """Read and decode one sample; whatever its bytes raise gives a `Failure`, a fault of the program raises.
+
+    Raises:
+        MemoryError: without a bound (`settings.memory` is None) it is the machine's memory that is at an end.
+    """
     try:
         encoded = (read or read_clip)(place)
         duration = decoder.duration(encoded)
         # Decoding needs not measure it again; the description that `Truth` shows stays as it is.
         known = replace(encoded, meta={**encoded.meta, "duration": duration})
         anchors = anchors_of(seed, settings.anchor, settings.window.views, duration)
-        return Row(decoder.decode(known, settings.window, anchors, into), encoded.meta)
+        # The text is read here, by the same rules for every decoder.
+        clip = decoder.decode(known, replace(settings.window, text=False), anchors, into)
+        if settings.window.text:
+            sentences, left_out = read_sentences(known)
+            if text_too_large(place.entry):
+                left_out["subtitles: member too large"] = 1
+            clip = replace(clip, sentences=sentences, left_out={**clip.left_out, **left_out})
+        return Row(clip, encoded.meta)
     except PROGRAM_FAULTS:
         raise
     except Exception as error:  # anything that unknown bytes may bring about: counted by cause, held to a budget
-        cause = getattr(error, "cause", None) or type(error).__name__
-        return Failure(place.entry.key, str(cause), f"{place.shard}: {place.entry.key}: {error}")
+        if isinstance(error, MemoryError) and settings.memory is None:
+            raise
+        return Failure(place.entry.key, cause_of(error), f"{place.shard}: {place.entry.key}: {error}")
+
+
+def cause_of(error: Exception) -> str:
+    """The short name by which a failure is counted."""
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return "out of memory"
+    if isinstance(error, UserError):
+        return "shard unreadable"  # gone, or cut after it was indexed
+    return str(getattr(error, "cause", None) or type(error).__name__)
 
 
 def decode_job(
@@ -205,6 +262,8 @@ def _listen(connection: Connection, jobs: queue.SimpleQueue[tuple[Job, int]], ah
             jobs.put((job, slot))
         except (EOFError, OSError):
             os._exit(0)
+        except MemoryError:  # half a job is no job: the parent sees a dead worker, and its batch is done again
+            os._exit(1)
 
 
 def main(socket_descriptor: int, ring_descriptor: int) -> None:
@@ -217,6 +276,9 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
     decoder = make_decoder(settings.decoder, settings.pixels)
     ring = Ring(ring_descriptor, settings.layout)
     os.close(ring_descriptor)
+    bound_blocks()
+    if settings.memory is not None:
+        bound_process(settings.memory)
     jobs: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()
     ahead = LookAhead(read_clip)
     threading.Thread(target=_listen, args=(connection, jobs, ahead), daemon=True).start()
@@ -230,6 +292,8 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
             job, slot = jobs.get()
             try:
                 answer: list[Answer] | str = decode_job(job, settings, decoder, *ring.slot(slot), begin, ahead)
+            except MemoryError:
+                raise  # the process ends, and its batch is done again
             except Exception:  # a fault of the program: the parent raises it with this traceback
                 answer = traceback.format_exc()
             connection.send((job.number, answer))

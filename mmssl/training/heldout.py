@@ -15,6 +15,7 @@ from torch import nn
 
 from mmssl.nn.encoders import Encoders
 from mmssl.tasks.base import Moment, MultiTask
+from mmssl.training.budget import SharedBudget
 from mmssl.training.feed import Feed
 from mmssl.training.meter import Meter
 from mmssl.training.precision import Precision
@@ -99,8 +100,10 @@ def heldout_scores(
     inputs = {task.ablated_input for task in multitask.tasks.values()} if ablated else set()
     meter = Meter()
     stream = stream_factory()
+    budget = SharedBudget(stream, 1, device)
     with judging(multitask), torch.inference_mode(), contextlib.closing(stream):
         for number, (batch, _) in enumerate(stream):
+            budget.check()
             if number == batches:
                 break
             with precision.autocast():

@@ -18,6 +18,7 @@ from mmssl.clip import Batch, Window
 from mmssl.metrics.collapse import Collapse, measure_collapse
 from mmssl.nn.encoders import Encoders
 from mmssl.tasks.base import Moment, MultiTask
+from mmssl.training.budget import SharedBudget
 from mmssl.training.feed import Feed
 from mmssl.training.heldout import judging
 from mmssl.training.precision import Precision
@@ -150,7 +151,9 @@ class Monitor:
     def _clips(self) -> list[Batch]:
         if not self._batches:
             with contextlib.closing(self._factory()) as stream:
+                budget = SharedBudget(stream, 1, next(self.multitask.parameters()).device)
                 for batch, _ in stream:
+                    budget.check()
                     self._batches.append(batch.to("cpu"))
                     if len(self._batches) == self._wanted:
                         break

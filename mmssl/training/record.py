@@ -12,10 +12,9 @@ import torch
 from mmssl import distributed
 from mmssl.clip import Batch
 from mmssl.tasks.base import Outcome
+from mmssl.training.budget import FAILED
 from mmssl.training.meter import Meter, means
 from mmssl.training.ranks import gather_objects
-
-FAILED = "failed: "  # how a stream's counters name the causes of samples that could not be read
 
 
 class Record:

@@ -21,9 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmssl import distributed
 from mmssl.clip import Batch, Truth
+from mmssl.data.budget import TooManyFailures
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed, uniform_numpy
 from mmssl.tasks.base import Moment, MultiTask
+from mmssl.training.budget import FAILED, SharedBudget, total_counters
 from mmssl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmssl.training.failure import save_failed_step
 from mmssl.training.feed import Feed
@@ -112,6 +114,7 @@ class Trainer:
         self.step = 0
         self._saved = -1
         self._record = Record(settings.accumulate, self.device)
+        self._budget = SharedBudget(stream, settings.accumulate, self.device)
         scores = {name: task.score for name, task in multitask.tasks.items()}
         self._line = ProgressLine(settings.steps, scores, console)
         quiet = round(optimizer.schedule.warmup * settings.steps)
@@ -128,7 +131,7 @@ class Trainer:
         """Train to the last step, or until a signal asks to stop; saves at the end in either case.
 
         Raises:
-            UserError: a loss or gradient is not finite.
+            UserError: a loss or gradient is not finite, or more samples failed than the budget of all ranks allows.
         """
         total = self.settings.steps
         devices = [self.device] if self.device.type == "cuda" else []
@@ -139,7 +142,11 @@ class Trainer:
             batches = iter(self.stream)
             while self.step < total:
                 started = time.perf_counter()
-                stop = self._make_step(batches, signals)
+                try:
+                    stop = self._make_step(batches, signals)
+                except TooManyFailures as error:
+                    log.event("failures", self.step, count=sum(error.causes.values()), causes=error.causes)
+                    raise
                 self._record.seconds += time.perf_counter() - started
                 last = stop or self.step == total
                 save = last or self.step % self.settings.checkpoint_every == 0
@@ -149,13 +156,13 @@ class Trainer:
                 if save:
                     self._save(log)
                 if stop and self.step < total:
-                    log.event("stopped", self.step, signal=signals.received)
+                    log.event("stopped", self.step, signal=signals.received, counters=self._counted())
                     self._line.say(
                         f"stopped by {signals.received or 'another rank'} after step {self.step}, saved; "
                         "resume with --resume"
                     )
                     return Finished(self.step, signals.received or "another rank")
-            log.event("end", self.step, counters=dict(self.stream.counters))
+            log.event("end", self.step, counters=self._counted())
             if self._saved != self.step:
                 self._save(log)
         return Finished(self.step)
@@ -228,6 +235,7 @@ class Trainer:
         finite = torch.stack([torch.isfinite(value) for value in judged.values()]).all()
         flags = torch.stack([~finite, torch.tensor(bool(signals.received), device=self.device)]).float()
         bad, stop = distributed.sum_over_ranks(flags).tolist()
+        self._budget.check()
         if bad:
             raise save_failed_step(self.run, step + 1, batches, losses, norms)
         return bool(stop)
@@ -248,6 +256,16 @@ class Trainer:
             self._line.say(f"{count} samples could not be read so far ({said}); their rows have no weight")
         self._watch.note(row)
         self._line.update(self.step, row, row["clips_per_second"], row["data_wait"])
+
+    def _counted(self) -> dict[str, Any]:
+        """What the streams of all ranks counted; what could not be read is said."""
+        counters = total_counters(self.stream.counters)
+        lost = {name: n for name, n in counters.items() if name.startswith((FAILED, "subtitles: ", "context: "))}
+        if lost:
+            said = ", ".join(f"{name.removeprefix(FAILED)}: {n}" for name, n in sorted(lost.items()))
+            failed = sum(n for name, n in lost.items() if name.startswith(FAILED))
+            self._line.say(f"{failed} of {counters.get('samples', 0)} samples could not be read; by cause: {said}")
+        return counters
 
     def _say(self, log: RunLog, warnings: Sequence[str]) -> None:
         for text in warnings:

@@ -15,7 +15,7 @@ import torch
 
 from mmssl.clip import Batch, Span, Truth, Window
 from mmssl.data import Source, Stream
-from mmssl.data import stream as stream_module
+from mmssl.data import budget as budget_module
 from mmssl.errors import UserError
 from mmssl.nn.tokenizer import Tokenizer
 from mmssl.randomness import sample_seed
@@ -297,7 +297,7 @@ def test_too_many_failures_stop_the_run_with_causes_and_examples(tmp_path, monke
     assert "51 of the last" in message
     assert "not a known container: 51" in message
     assert message.count("clip000") == 3
-    monkeypatch.setattr(stream_module, "BUDGET_RUN", 4)
+    monkeypatch.setattr(budget_module, "BUDGET_RUN", 4)
     all_bad = damaged_corpus(tmp_path, 5, dict.fromkeys(range(5), "text"))
     with pytest.raises(UserError, match="4 of the last 4 samples could not be read"):
         take(Stream(all_bad, WINDOW, 5, workers=0), 1)
@@ -309,7 +309,7 @@ def test_a_shard_that_vanishes_is_holes_and_not_a_crash(tmp_path):
     (tmp_path / "train-000001.tar").unlink()
     (batch, _), *_ = take(stream, 1)
     assert batch.weight.sum() == 4
-    assert stream.counters["failed: UserError"] == 4
+    assert stream.counters["failed: shard unreadable"] == 4
 
 
 def test_sound_is_masked_per_clip(tmp_path):

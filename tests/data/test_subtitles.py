@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmssl.data.subtitles import Cue, cut, read_subtitles, write_vtt
+from mmssl.data.subtitles import LARGEST, LONGEST_TEXT, Cue, cut, from_rows, read_subtitles, write_vtt
 from mmssl.errors import UserError
 
 SRT = """1
@@ -134,17 +136,181 @@ def test_cut_keeps_what_touches_and_clamps_on_request():
     assert cut(cues, 1.0, 1.5) == ()
 
 
+LINES = {
+    "shift_jis": [
+        "こんにちは、世界。今日はいい天気ですね。",
+        "私は学生です。",
+        "ありがとうございました",
+        "映画を見に行きましょう",
+    ],
+    "euc_jp": [
+        "こんにちは、世界。今日はいい天気ですね。",
+        "私は学生です。",
+        "ありがとうございました",
+        "映画を見に行きましょう",
+    ],
+    "gb18030": ["你好，世界。今天天气很好。", "我是一个学生", "非常感谢你", "我们去看电影吧"],
+    "big5": ["你好，世界。今天天氣很好。", "我是一個學生", "非常感謝你", "我們去看電影吧"],
+    "euc_kr": ["안녕하세요, 세계. 오늘은 날씨가 좋습니다.", "저는 학생입니다", "감사합니다", "영화를 보러 갑시다"],
+    "koi8-r": ["Привет, мир. Сегодня хорошая погода.", "Я студент", "Большое спасибо", "Пойдём в кино"],
+    "iso-8859-1": [
+        "Où est la bibliothèque près d'ici?",
+        "Ça va très bien, merci à tous",
+        "Él está aquí mañana",
+        "Grüße an alle schönen Mädchen",
+    ],
+    "iso-8859-2": [
+        "Dzień dobry, świecie. Dziś jest ładna pogoda.",
+        "Jestem uczniem, żółw i źrebię",
+        "Dziękuję bardzo za wszystko",
+        "Chodźmy do kina jutro wieczorem",
+    ],
+    "iso-8859-7": ["Γειά σου κόσμε. Σήμερα ο καιρός είναι καλός.", "Είμαι φοιτητής", "Ευχαριστώ πολύ", "Πάμε σινεμά"],
+    "iso-8859-15": [
+        "Où est la bibliothèque? 20 €",
+        "Le cœur a ses raisons",
+        "Él está aquí mañana",
+        "Grüße an alle schönen Mädchen",
+    ],
+    "cp1252": [
+        "Où est la bibliothèque près d’ici?",
+        "“Ça va très bien”, merci à tous",
+        "Él está aquí mañana — sí",
+        "Grüße an alle schönen Mädchen",
+    ],
+    "utf-16-le": [
+        "你好，世界。今天天气很好。你好，世界。今天天气很好。你好，世界。今天天气很好。你好，世界。今天天气很好。你好，世界。今天天气很好。",
+        "我们去看电影吧",
+    ],
+    "utf-16-be": [
+        "你好，世界。今天天气很好。你好，世界。今天天气很好。你好，世界。今天天气很好。你好，世界。今天天气很好。你好，世界。今天天气很好。",
+        "我们去看电影吧",
+    ],
+    "utf-32": ["Привет", "你好"],
+}
+
+
+@pytest.mark.parametrize("encoding", LINES)
+def test_encodings_of_the_world(encoding):
+    lines = LINES[encoding] * 2
+    text = "\r\n\r\n".join(f"{i}\r\n00:00:0{i},000 --> 00:00:0{i},900\r\n{line}" for i, line in enumerate(lines, 1))
+    assert [cue.text for cue in read_subtitles(text.encode(encoding)).cues] == lines
+
+
+def test_drawings_of_ass_are_no_text():
+    text = (
+        "[Script Info]\nScriptType: v4.00+\n\n[Events]\n"
+        "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+        "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\\pos(1,2)\\p1}m 0 0 l 100 0 100 100{\\p0}\n"
+        "Dialogue: 0,0:00:02.50,0:00:04.00,Default,,0,0,0,,spoken\n"
+    )
+    subtitles = read_subtitles(text.encode())
+    assert [cue.text for cue in subtitles.cues] == ["spoken"]
+    assert subtitles.dropped == {"drawing": 1}
+
+
+def test_impossible_times_are_counted_by_cause():
+    rows = [
+        (float("nan"), 1.0, "a"),
+        (1.0, float("inf"), "b"),
+        (-5.0, -1.0, "c"),
+        (-0.5, 1.0, "on the screen from the beginning"),
+        (2.0, 2.0, "d"),
+        (2.0, 2.0004, "e"),
+        (1e300, 2e300, "f"),
+        (3.0, 4.0, "g"),
+    ]
+    subtitles = from_rows(rows)
+    assert subtitles.cues == (Cue(0.0, 1.0, "on the screen from the beginning"), Cue(3.0, 4.0, "g"))
+    assert subtitles.dropped == {"impossible time": 3, "before the beginning": 1, "no duration": 2}
+    events = [{"tStartMs": t, "dDurationMs": 9, "segs": [{"utf8": f"{t}"}]} for t in (float("nan"), 5, 1e30)]
+    json3 = read_subtitles(json.dumps({"events": events}).encode())
+    assert json3.cues == (Cue(0.005, 0.014, "5"),)
+    assert json3.dropped == {"impossible time": 2}
+    srt = "1\n-00:00:05,000 --> 00:00:01,000\nx\n\n2\n9999:00:00,000 --> 9999:00:01,000\ny\n"
+    assert read_subtitles(srt.encode()).dropped == {"malformed time": 1, "impossible time": 1}
+
+
+def test_overlapping_cues_are_all_kept_in_order():
+    text = (
+        "1\n00:00:01,000 --> 00:00:09,000\nlong\n\n2\n00:00:02,000 --> 00:00:03,000\ninside\n\n"
+        "3\n00:00:01,000 --> 00:00:02,000\nsame start\n"
+    )
+    assert [cue.text for cue in read_subtitles(text.encode()).cues] == ["same start", "long", "inside"]
+
+
+CUE = b"00:00.000 --> 00:01.000\n"
+HOSTILE = {
+    "larger than any subtitles": b"WEBVTT\n\n" + CUE * ((50 << 20) // len(CUE)),
+    "one cue of a megabyte": b"WEBVTT\n\n" + CUE + b"{\\" * 500_000,
+    "blanks before an arrow": b"WEBVTT\n\n" + b" " * 1_000_000 + b"-->",
+    "many tiny cues": (b"WEBVTT\n\n" + (CUE + b"a\n\n") * 300_000)[: 1 << 20],
+    "same lines again and again": b"WEBVTT\n\n" + (CUE + b"a\n" * 1000 + b"\n") * 500,
+    "nested json": b'{"events":' + b"[" * 500_000,
+    "times beyond all numbers": b'{"events":[{"tStartMs":' + b"9" * 400 + b',"segs":[{"utf8":"a"}]}]}',
+    "half a character": b'{"events":[{"tStartMs":1,"dDurationMs":5,"segs":[{"utf8":"\\ud800b"}]}]}',
+    "unknown bytes": bytes(range(128, 256)) * 8192,
+    "entities that grow": b'<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "aaaaaaaaaa">'
+    + b"".join(b'<!ENTITY %c "%s">' % (98 + i, b"&%c;" % (97 + i) * 10) for i in range(9))
+    + b']><tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="1s" end="2s">&j;</p></div></body></tt>',
+    "open tags": b"<SAMI><BODY>" + b"<" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_subtitles_cost_little(name):
+    began = time.process_time()
+    cues: tuple[Cue, ...] = ()
+    with contextlib.suppress(UserError):
+        cues = read_subtitles(HOSTILE[name]).cues
+    assert time.process_time() - began < 5.0
+    assert all(len(cue.text) <= LONGEST_TEXT and cue.text.encode() for cue in cues)
+
+
+def test_limits_are_said():
+    with pytest.raises(UserError, match="larger than 8 MiB"):
+        read_subtitles(b"WEBVTT\n" + b"a" * LARGEST)
+    subtitles = read_subtitles(HOSTILE["one cue of a megabyte"] + b"\n\n" + CUE + b"short\n")
+    assert subtitles.dropped == {"text too long": 1}
+    assert [cue.text for cue in subtitles.cues] == ["short"]
+
+
+PIECES = [b"WEBVTT\n\n", b"1\n", CUE, b"00:00:01,000 --> 00:00:02,000\n", b"-->", b"\n\n", b"[Events]\n", b"{\\p1}"]
+PIECES += [
+    b"[Script Info]\n",
+    b"Format: Start, End, Text\n",
+    b"Dialogue: 0,0:00:01.00,0:00:02.00,a\n",
+    b"\xff\xfe",
+    b"\0",
+]
+PIECES += [b'{"events":[', b'{"tStartMs":1,"segs":[{"utf8":"a"}]}', b"]}", b"<SAMI>", b"<SYNC Start=1>", b"{1}{2}a\n"]
+PIECES += [b"<tt><p begin='1'>", b"\xef\xbb\xbf", b"\x93\xfa\x96\x7b", b"NaN", b"99999999999", b"&#0;", b"\r", b"<c>"]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=12)), max_size=14).map(b"".join))
+def test_any_bytes_are_cues_or_a_user_error(data):
+    try:
+        subtitles = read_subtitles(data)
+    except UserError:
+        return
+    for cue in subtitles.cues:
+        assert 0 <= cue.start < cue.end <= 1e6
+        assert cue.text.strip()
+        assert "\n" not in cue.text
+        cue.text.encode()
+    assert all(count > 0 for count in subtitles.dropped.values())
+
+
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 10**7),
-            st.integers(1, 10**5),
-            st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="{\\"), min_size=1),
+            st.integers(0, 10**8), st.integers(1, 10**5), st.text(st.characters(categories=["L", "N", "P", "S"]))
         ),
         max_size=8,
-    )
+    ),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
 )
-def test_written_webvtt_reads_back(rows):
-    cues = [Cue(a / 1000, (a + d) / 1000, f"{n} {text}") for n, (a, d, text) in enumerate(rows)]
+def test_any_text_survives_writing_and_reading(rows, encoding):
+    cues = [Cue(a / 1000, (a + d) / 1000, f"{n} {text}".strip()) for n, (a, d, text) in enumerate(rows)]
     cues.sort(key=lambda cue: (cue.start, cue.end))
-    assert read_subtitles(write_vtt(cues).encode()).cues == tuple(cues)
+    assert read_subtitles(write_vtt(cues).encode(encoding)).cues == tuple(cues)

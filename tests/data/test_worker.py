@@ -51,7 +51,7 @@ def running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("cause", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("cause", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_batch_redone(corpus, started, cause):
     stream = Stream(corpus, WINDOW, 6, workers=2, timeout=5.0)
     reference = Stream(corpus, WINDOW, 6, workers=0)
@@ -59,12 +59,34 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_its_batch_redone(corpus, st
         batches = zip(stream, reference, strict=True)
         next(batches)
         assert all(worker.ready for worker in started[:1])
+        while not started[1].ring.heartbeat[0]:  # it has begun its batch
+            time.sleep(0.01)
         os.kill(started[1].process.pid, cause)
         for (a, _), (b, _) in itertools.islice(batches, 5):
             assert torch.equal(a.frames, b.frames)
             assert a.weight.all()
         assert len(started) == 3
         assert stream.quarantine == {}
+
+
+def test_a_worker_killed_while_it_starts_is_started_again(corpus, monkeypatch):
+    kills = iter([True, True, False])
+    original = Worker._start
+
+    def start(self: Worker) -> None:
+        original(self)
+        if next(kills, False):
+            self.process.send_signal(signal.SIGSEGV)
+
+    monkeypatch.setattr(Worker, "_start", start)
+    stream = Stream(corpus, WINDOW, 6, workers=1)
+    with stream:
+        batches = [batch for batch, _ in itertools.islice(stream, 3)]
+    assert all(batch.weight.all() for batch in batches)
+    assert stream.quarantine == {}
+    monkeypatch.setattr(Worker, "_start", lambda self: (original(self), self.process.kill()))
+    with pytest.raises(UserError, match=r"ended while starting \(exit code -9"):
+        next(iter(Stream(corpus, WINDOW, 6, workers=1)))
 
 
 def test_a_sample_that_hangs_its_worker_twice_becomes_a_hole_for_good(tmp_path, started):

@@ -19,7 +19,7 @@ import numpy as np
 from mmssl.data.decode.motion import EXPORT
 from mmssl.data.decode.pictures import EDGE, Pictures
 from mmssl.data.decode.sound import SoundPlacer
-from mmssl.data.media import MediaError
+from mmssl.data.media import MediaError, decoder_options
 from mmssl.data.packets import DISCARD, DISPOSABLE, KEY, StreamTable
 
 _SKIPS_ITSELF = ("opus", "libopus")  # a new decoder leaves out the first samples by its own knowledge
@@ -51,8 +51,7 @@ class OpenDecoders:
             if "rate" in stream.facts:
                 context.sample_rate = stream.facts["rate"]
                 context.layout = stream.facts["layout"]
-            if motion:
-                context.options = dict(EXPORT)
+            context.options = decoder_options() | (EXPORT if motion else {})
             context.thread_count = 1
             context.open()
         except (av.error.FFmpegError, ValueError, LookupError) as error:

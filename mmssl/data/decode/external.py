@@ -23,9 +23,9 @@ from av.video.reformatter import VideoReformatter
 
 from mmssl.clip import Clip, EncodedClip, Window
 from mmssl.data.decode.base import Buffers
-from mmssl.data.decode.pictures import EDGE, MAX_PIXELS, Look, PictureFitter, matrix_for
+from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, matrix_for
 from mmssl.data.decode.pyav import PyAVDecoder
-from mmssl.data.media import clock_zero, matrix_of, open_media, pixel_aspect, quarter_turns, video_stream
+from mmssl.data.media import MAX_PIXELS, clock_zero, matrix_of, open_media, pixel_aspect, quarter_turns, video_stream
 
 STAMP_TOLERANCE = 1e-3  # seconds between a frame's time stamp as PyAV and as another library tells it
 

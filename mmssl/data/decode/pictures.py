@@ -13,10 +13,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from mmssl.clip import Pixels
 from mmssl.data.decode.motion import MotionReader
-from mmssl.data.media import BT601, MediaError, matrix_of, quarter_turns
+from mmssl.data.media import BT601, MAX_PIXELS, MediaError, matrix_of, quarter_turns
 
 EDGE = 1e-6  # seconds: a frame's own time stamp, asked for in floating point, gives that frame
-MAX_PIXELS = 36_000_000
 _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 # FFmpeg's AVColorSpace -> the matrix that swscale is told; what is not here is left to it
 _MATRICES = {

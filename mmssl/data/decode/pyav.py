@@ -75,7 +75,7 @@ class PyAVDecoder:
             reading = _Reading(self, window, anchors, duration, into)
             try:
                 reading.by_table(clip.media, table)
-            except (MediaError, av.FFmpegError):
+            except (MediaError, av.FFmpegError, ValueError, LookupError, ArithmeticError):  # or a table that lies
                 self._decoders.forget()
                 if only_table:
                     raise

@@ -17,6 +17,7 @@ import av.logging
 
 from mmssl.data.corpora.source import Source
 from mmssl.data.media import MediaError
+from mmssl.data.memory import bound_blocks
 from mmssl.data.shards.clips import BuiltClip, Failure, SourceReport
 from mmssl.data.shards.cutter import cut_source
 from mmssl.data.shards.settings import BuildSettings
@@ -27,6 +28,7 @@ HEARTBEAT_SECONDS = 5.0
 def main(descriptor: int) -> None:
     """Serve until the other end closes the connection."""
     av.logging.set_level(None)  # FFmpeg's remarks on damaged files would fill the terminal
+    bound_blocks()
     connection = Connection(descriptor)
     try:
         settings: BuildSettings = connection.recv()

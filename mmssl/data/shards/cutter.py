@@ -103,8 +103,8 @@ class _Cutter:
         cues, dropped, faults = cues_of(self.source, self.settings.subtitle_language)
         self.cues: dict[Path | None, tuple[Cue, ...]] = cues
         self.failures += faults
-        with open_media(self.source.path) as container:
-            self.video = video_stream(container)
+        with open_media(self.source.path, max_pixels=self.settings.max_pixels) as container:
+            self.video = video_stream(container, max_pixels=self.settings.max_pixels)
             self.audio = audio_stream(container)
             self.facts = read_facts(container, self.video, self.audio, self.settings)
             streams = [self.video] if self.audio is None else [self.video, self.audio]

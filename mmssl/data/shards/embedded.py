@@ -81,6 +81,8 @@ def _row(packet: Any, stream: Any, zero: float) -> tuple[float, float, str] | No
     if name == "mov_text":
         length = struct.unpack(">H", data[:2])[0] if len(data) >= 2 else 0
         data = data[2 : 2 + length]
+        if not data:  # the pause between two cues is a sample, too
+            return None
     text = decode_text(data)[0] or ""
     if name in ("ass", "ssa"):  # ReadOrder,Layer,Style,Name,MarginL,MarginR,MarginV,Effect,Text
         text = text.split(",", 8)[-1]

@@ -32,13 +32,9 @@ def read_facts(container: Any, video: Any, audio: Any | None, settings: BuildSet
     """Read the facts.
 
     Raises:
-        MediaError: "picture too large" or "too long".
+        MediaError: "too long".
     """
     context = video.codec_context
-    if context.width * context.height > settings.max_pixels:
-        raise MediaError(
-            "picture too large", f"{context.width}x{context.height} pixels (at most {settings.max_pixels} are taken)"
-        )
     seconds = None if container.duration is None else container.duration / 1_000_000
     if seconds is not None and seconds > settings.max_hours * 3600:
         raise MediaError("too long", f"{seconds / 3600:.1f} hours (at most {settings.max_hours} are taken)")

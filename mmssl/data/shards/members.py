@@ -36,6 +36,17 @@ def read_members(shard: Shard, entry: SampleEntry, extensions: Iterable[str] | N
     return members
 
 
+def read_packets(shard: Shard, entry: SampleEntry) -> bytes | None:
+    """The packet table of a sample that lies beside its shard; None where it has none or it cannot be read."""
+    if entry.packets is None:
+        return None
+    tables, places = shard.with_suffix(".pkt"), {"pkt": entry.packets}
+    try:
+        return (_read_remote(tables, places) if isinstance(tables, Url) else _read_local(tables, places))["pkt"]
+    except (UserError, OSError):  # a copy without its tables: the clip is read through the demuxer
+        return None
+
+
 def _read_local(tar_path: Path, places: Mapping[str, tuple[int, int]]) -> dict[str, bytes]:
     reader = getattr(_OF_THREAD, "reader", None)
     if reader is None:

@@ -41,6 +41,8 @@ def walk(shard: Shard, size: int) -> ShardIndex:
                 stem, extension = name.split(".", 1)
                 key = f"{folder}/{stem}" if folder else stem
                 extension = extension.lower()
+                if member.size < 0:
+                    raise UserError(f"shard '{shard}': the header of '{member.name}' is damaged; copy it again")
                 if not groups or groups[-1][0] != key:
                     if key in seen:
                         raise UserError(f"shard '{shard}' has two samples with the key '{key}'")
