@@ -19,6 +19,7 @@ import torch
 from mmssl.clip import Batch, Clip, EncodedClip, Span, Window
 from mmssl.data import Stream
 from mmssl.data import worker as worker_module
+from mmssl.data.decode import choose as choose_module
 from mmssl.data.decode.base import Buffers
 from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.pool import Worker
@@ -129,7 +130,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_whatever_a_decoder_raises_is_a_hole(whole, monkeypatch, error):
-    monkeypatch.setitem(worker_module.DECODERS, "pyav", lambda _: Fails(error))
+    monkeypatch.setitem(choose_module.DECODERS, "pyav", lambda _: Fails(error))
     with Stream(whole[0], WINDOW, 4, workers=0, shuffle=False) as stream:
         batch, _ = next(iter(stream))
     assert batch.weight.tolist() == [1.0, 1.0, 0.0, 1.0]
@@ -138,7 +139,7 @@ def test_whatever_a_decoder_raises_is_a_hole(whole, monkeypatch, error):
 
 @pytest.mark.parametrize("fault", [TypeError, NameError, AttributeError, ImportError, AssertionError, MemoryError])
 def test_faults_of_the_program_and_of_the_machine_are_fatal(whole, monkeypatch, fault):
-    monkeypatch.setitem(worker_module.DECODERS, "pyav", lambda _: Fails(fault("a fault")))
+    monkeypatch.setitem(choose_module.DECODERS, "pyav", lambda _: Fails(fault("a fault")))
     with Stream(whole[0], WINDOW, 4, workers=0, shuffle=False) as stream, pytest.raises(fault, match="a fault"):
         next(iter(stream))
 

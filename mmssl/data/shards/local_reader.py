@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from mmssl.errors import UserError
@@ -42,7 +43,7 @@ class LocalReader:
         small.sort()
         while small:
             first = small[0][0]
-            run = [place for place in small if place[0] + place[1] - first <= _LARGE]
+            run = list(takewhile(lambda place: place[0] + place[1] - first <= _LARGE, small))  # noqa: B023
             together = os.pread(descriptor, max(at + size for at, size, _ in run) - first, first)
             for at, size, name in run:
                 found[name] = together[at - first : at - first + size]
