@@ -218,9 +218,10 @@ def cause_of(error: Exception) -> str:
     """The short name by which a failure is counted."""
     if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
         return "out of memory"
-    if isinstance(error, UserError):
+    cause = getattr(error, "cause", None)
+    if cause is None and isinstance(error, UserError):
         return "shard unreadable"  # gone, or cut after it was indexed
-    return str(getattr(error, "cause", None) or type(error).__name__)
+    return str(cause or type(error).__name__)
 
 
 def decode_job(

@@ -63,9 +63,8 @@ def fuzz(folder: Path, count: int, seed: int, monkeypatch: pytest.MonkeyPatch) -
             assert batch.frames.shape[0] == BATCH
             rows += zip(batch.keys, batch.weight.tolist(), strict=True)
     assert sorted((path, path.stat().st_size) for path in folder.rglob("*")) == before
-    assert [key for key, _ in rows if key] == [
-        entry.key for _, samples in [stream.sources[0].shards[0]] for entry in samples
-    ]
+    source = stream.sources[0]
+    assert [key for key, _ in rows if key] == [source.sample(n).entry.key for n in range(len(source))]
     holes = [key for key, weight in rows if key and not weight]
     causes = Counter({k.removeprefix("failed: "): n for k, n in stream.counters.items() if k.startswith("failed: ")})
     assert sum(causes.values()) == len(holes)
