@@ -25,7 +25,7 @@ from mmssl.errors import UserError
 Progress = Callable[[int, int], None]
 # Reading a header is a wait for the disk or the network and little work: threads, each with some shards at a time.
 _READERS, _AT_A_TIME = 16, 64  # at most
-_FEW = 4  # shards that are indexed here: starting processes would take longer
+_FEW = 16  # shards that are indexed here: starting processes would take as long
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_catalog(shards: Sequence[Shard], progress: Progress | None = None, proc
     Args:
         shards: the tars.
         progress: called with (shards indexed, shards to index) while indices are made.
-        processes: that index; by default one a core.
+        processes: that index; by default one a core, and none for few tars.
 
     Raises:
         UserError: a shard is missing, compressed, or holds no sample with video; `RemoteError` if it cannot be fetched.
@@ -122,7 +122,7 @@ def _make(shards: Sequence[Shard], processes: int | None) -> Iterator[int]:
     """
     done = 0
     local = [shard for shard in shards if isinstance(shard, Path)]
-    if len(local) > _FEW:
+    if local and (processes is not None or len(local) > _FEW):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for _ in index_in_processes(local, min(processes or cores, len(local))):
             yield (done := done + 1)
@@ -146,7 +146,7 @@ def _in_threads(look: Callable[[Shard], Header | None], shards: Sequence[Shard])
     """What `look` says of each shard, in order."""
     size = max(1, min(_AT_A_TIME, len(shards) // _READERS))
     parts = [shards[first : first + size] for first in range(0, len(shards), size)]
-    if len(shards) <= _FEW:
+    if len(shards) <= _FEW and all(isinstance(shard, Path) for shard in shards):
         yield from map(look, shards)
         return
     with ThreadPoolExecutor(min(_READERS, len(parts))) as readers:

@@ -115,7 +115,7 @@ def _tables_of(path: Path, fatal: frozenset[str]) -> TablesReport:
             os.replace(temporary, target)
         else:
             temporary.unlink()
-        write_index(path, entries, without_media=index.without_media)
+        write_index(path, entries, without_media=index.without_media, cut_short=index.cut_short)
         mark.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"the tables of '{path}' cannot be written beside it ({error.strerror})") from None
