@@ -64,7 +64,7 @@ def fuzz(folder: Path, count: int, seed: int, monkeypatch: pytest.MonkeyPatch) -
             rows += zip(batch.keys, batch.weight.tolist(), strict=True)
     assert sorted((path, path.stat().st_size) for path in folder.rglob("*")) == before
     source = stream.sources[0]
-    assert [key for key, _ in rows if key] == [source.sample(n).entry.key for n in range(len(source))]
+    assert [key for key, _ in rows if key] == [place.entry.key for place in source.places(np.arange(len(source)))]
     holes = [key for key, weight in rows if key and not weight]
     causes = Counter({k.removeprefix("failed: "): n for k, n in stream.counters.items() if k.startswith("failed: ")})
     assert sum(causes.values()) == len(holes)
