@@ -26,7 +26,7 @@ STEPS = (
     ("mmssl.data.worker", "read_clip", TEXT),
     ("mmssl.data.worker", "decode_job", PLACE),
     ("mmssl.data.stream", "collate", COLLATE),
-    ("mmssl.data.decode.pyav", "sentences_of", TEXT),
+    ("mmssl.data.worker", "read_sentences", TEXT),
     ("mmssl.data.decode.pyav", "PyAVDecoder.duration", OPEN),
     ("mmssl.data.decode.pyav", "PyAVDecoder.decode", PLACE),
     ("mmssl.data.decode.pyav", "_table_of", OPEN),
