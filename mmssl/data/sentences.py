@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,16 +10,18 @@ from mmssl.data.shards.index import expand_shards, read_index, read_members
 from mmssl.data.storage import RemoteSettings, Shard, Url
 from mmssl.data.storage.listing import THREADS
 from mmssl.data.subtitles import read_subtitles
+from mmssl.errors import UserError
 
 _AT_A_TIME = 256
 
 
 def first_sentences(shards: str | list[str], limit: int = 100_000, remote: RemoteSettings | None = None) -> list[str]:
-    """The first `limit` sentences in the shards' order, from the WebVTT members."""
+    """The first `limit` sentences in the shards' order, from the WebVTT members that can be read."""
     sentences: list[str] = []
     for shard in expand_shards(shards, remote):
         for text in _texts(shard):
-            sentences.extend(cue.text for cue in read_subtitles(text).cues)
+            with contextlib.suppress(UserError):  # one that cannot be read; the stream counts it
+                sentences.extend(cue.text for cue in read_subtitles(text).cues)
             if len(sentences) >= limit:
                 return sentences[:limit]
     return sentences

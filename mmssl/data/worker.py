@@ -218,10 +218,8 @@ def cause_of(error: Exception) -> str:
     """The short name by which a failure is counted."""
     if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
         return "out of memory"
-    cause = getattr(error, "cause", None)
-    if cause is None and isinstance(error, UserError):
-        return "shard unreadable"  # gone, or cut after it was indexed
-    return str(cause or type(error).__name__)
+    usual = "shard unreadable" if isinstance(error, UserError) else type(error).__name__  # gone, or cut since indexed
+    return str(getattr(error, "cause", None) or usual)
 
 
 def decode_job(

@@ -55,10 +55,9 @@ class SharedBudget:
 
 
 def total_counters(counters: Any) -> dict[str, Any]:
-    """A feed's counters summed over all ranks; all ranks must call it. Batches are global and counted once."""
+    """A feed's counters summed over all ranks; all ranks must call it. Batches and passes are global, counted once."""
     total: Counter[str] = Counter()
     for counted in gather_objects(dict(counters)):
         total.update(counted)
-    if "batches" in counters:
-        total["batches"] = counters["batches"]
-    return dict(total)
+    shared = {name: n for name, n in counters.items() if name == "batches" or name.startswith("passes of ")}
+    return dict(total) | shared

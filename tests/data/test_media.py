@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
+from mmssl.clip import EncodedClip, Span, Window
+from mmssl.data.decode.choose import DECODERS, make_decoder
 from mmssl.data.media import MAX_STREAMS, MediaError, open_media, video_stream
+from mmssl.errors import UserError
 from tests.data.hostile import FileCanary, NetworkCanary, canaries, with_external_data
 from tests.media import flash_and_click, numbered
 
@@ -95,6 +99,23 @@ def test_media_that_lies_in_another_file_is_not_looked_for(film, tmp_path):
             with contextlib.suppress(MediaError), open_media(source) as container:
                 assert all(container.demux())
         assert not file.opened
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_no_decoder_follows_a_script(film, decoder):
+    try:
+        decode = make_decoder(decoder).decode
+    except UserError as error:
+        pytest.skip(str(error))
+    window = Window(Span(0.4, 5), size=(16, 16))
+    with canaries(film) as (file, network):
+        for script in SCRIPTS.values():
+            for target in (str(film), f"http://127.0.0.1:{network.port}/x.ts"):
+                media = script.replace("{target}", target).replace("{port}", str(network.port)).encode()
+                with pytest.raises(MediaError):
+                    decode(EncodedClip("k", "s", media, meta={"duration": 1.0}), window, np.array([0.5]))
+        assert not file.opened
+        assert network.calls == 0
 
 
 def test_names_are_names_and_neither_patterns_nor_protocols(film, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from mmssl.clip import EncodedClip, Sentence, Span, Window
 from mmssl.data import Stream
 from mmssl.data import worker as worker_module
 from mmssl.data.decode.text import read_sentences, sentences_of
+from mmssl.data.sentences import first_sentences
 from mmssl.data.shards import BuildSettings, build
 from mmssl.data.subtitles import Cue, write_vtt
 from tests.corpora import sample, write_tar
@@ -153,3 +154,10 @@ def test_context_of_real_films(tmp_path):
     assert all(s.end >= -30.5 and s.start <= 32.5 for sentences in told for s in sentences)
     for sentences in told:
         assert len({(s.text, s.start) for s in sentences}) == len(sentences)
+
+
+def test_a_tokenizer_is_trained_on_the_sentences_that_can_be_read(tmp_path):
+    samples = [sample(tmp_path, f"clip{number:04d}", number) for number in range(3)]
+    samples[1][1]["vtt"] = b"\x00\x01\x02\x03" * 50
+    found = first_sentences(str(write_tar(tmp_path / "a.tar", samples)))
+    assert found == ["sentence number 0 of the corpus", "sentence number 2 of the corpus"]
