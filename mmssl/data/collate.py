@@ -166,7 +166,7 @@ def collate(
         weight=weight,
         tokenizer=tokenizer,
         max_sentences=max_sentences,
-        frames=torch.from_numpy(decoded.frames),
+        frames=torch.as_tensor(decoded.frames),
         audio=torch.from_numpy(decoded.audio),
         counters={
             "decoder_calls": sum(row.clip.decoder_calls for row in rows),

@@ -43,12 +43,13 @@ class MediaError(Exception):
 
 
 @contextmanager
-def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Any]:
+def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, accelerator: Any = None) -> Iterator[Any]:
     """Open a file, or the bytes of one, as an `av.container.InputContainer`.
 
     The container is told from the content, never from the name, and must be one of `CONTAINERS`: playlists and
     the like, which would open other files or network addresses, are refused. Bytes can lead nowhere else at all.
-    Pictures larger than `max_pixels` are not decoded while the streams are probed.
+    Pictures larger than `max_pixels` are not decoded while the streams are probed. `accelerator` is an
+    `av.codec.hwaccel.HWAccel` that decodes the picture.
 
     Raises:
         MediaError: causes "missing", "empty file", "not a known container", "unreadable", "too many streams",
@@ -68,6 +69,7 @@ def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Iterato
         container = av.open(
             handle,
             metadata_errors="ignore",
+            hwaccel=accelerator,
             options=decoder_options(max_pixels),
             container_options={
                 "format_whitelist": ",".join(sorted(CONTAINERS)),

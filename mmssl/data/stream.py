@@ -20,7 +20,7 @@ from mmssl.data.plan import Plan, SourcePlan, check_world, quotas, rank_batch
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.sources import IndexedSource, Place, Source
 from mmssl.data.storage.settings import RemoteSettings
-from mmssl.data.worker import MEMORY, Anchor, Failure, Job, Row, Settings
+from mmssl.data.worker import MEMORY, Anchor, Decoded, Failure, Job, Row, Settings
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed
 
@@ -36,7 +36,7 @@ class Stream:
         window: what is decoded.
         batch_size: clips of a *global* batch; each rank gets its slice.
         seed: seed of the order and of all draws.
-        workers: decode processes; 0 decodes in this one.
+        workers: decode processes; 0 decodes in this one. With decoder "nvdec" its threads in this process.
         rank, world: this rank and their number, by default those of the process group.
         tokenizer: makes token ids of the sentences.
         max_sentences: sentences kept a clip.
@@ -172,7 +172,10 @@ class Stream:
         return self._iteration
 
     def _run(self) -> Generator[tuple[Batch, Truth], None, None]:
-        if self.workers:
+        batches: Generator[tuple[Job, Decoded], None, None]
+        if self.decoder.name == "nvdec":
+            batches = self._decoded_on_device()
+        elif self.workers:
             batches = Pool(self.settings, self.workers, self.timeout, self.quarantine).decode(self._jobs())
         else:
             batches = decode_here(self._jobs(), self.settings, self.quarantine)
@@ -195,6 +198,24 @@ class Stream:
                 self.places = job.places
                 yield batch, truth
         self.positions = [0] * len(self.sources)  # one pass is over: the next begins anew
+
+    def _decoded_on_device(self) -> Generator[tuple[Job, Decoded], None, None]:
+        """Batches decoded in this process on the device; `workers` are its threads."""
+        from mmssl.data.decode.nvdec import NVDECDecoder
+        from mmssl.data.on_device import THREADS, decode_on_device
+
+        device = torch.device(self.device)
+        if device.type != "cuda":
+            raise UserError(f"decoder 'nvdec' puts frames on a CUDA device, not on '{device}'; set device='cuda'")
+        return decode_on_device(
+            self._jobs(),
+            self.settings,
+            self.quarantine,
+            lambda: NVDECDecoder(device),
+            device,
+            threads=self.workers or THREADS,
+            timeout=self.timeout,
+        )
 
     def _count_sources(self, places: Sequence[Place | None], rows: Sequence[Row | Failure | None]) -> None:
         """Count this rank's samples and failures, and everyone's passes, by source."""

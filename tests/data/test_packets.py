@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -97,7 +98,7 @@ def test_the_bytes_of_a_table_say_what_it_says(clip):
 
 def test_packets_lie_where_the_table_says(clip):
     table = make_table(clip)
-    with av.open(__import__("io").BytesIO(clip)) as container:
+    with av.open(io.BytesIO(clip)) as container:
         stream = container.streams.video[0]
         packets = [bytes(p) for p in container.demux(stream) if p.size]
     held = [clip[at : at + n] for at, n in zip(table.video.offset, table.video.size, strict=True)]
@@ -199,3 +200,22 @@ def test_a_built_shard_has_tables_and_says_why_not(tmp_path):
         table = PacketTable.from_bytes(members["pkt"], len(members["mp4"]))
         assert table.video is not None
         assert table.audio is not None
+
+
+@pytest.mark.parametrize("with_table", [True, False])
+def test_planes_are_those_of_the_codec(clip, with_table):
+    """Luma and chroma come through untouched where nothing is scaled."""
+    window = Window(Span(1.0, 5.0), size=SIZE)
+    found = decode(clip, checked_table(clip) if with_table else None, window, 2.0, pixels="yuv")
+    with av.open(io.BytesIO(clip)) as container:
+        zero = max((container.start_time or 0) / av.time_base, 0.0)
+        frames = {round(f.time - zero, 6): f for f in container.decode(video=0)}
+        for planes, began in zip(found.frames[0], found.frame_times[0], strict=True):
+            frame = frames[round(began, 6)]
+            assert frame.format.name == "yuv420p"
+            height, width = SIZE
+            expected = [
+                np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: height // part, : width // part].ravel()
+                for plane, part in zip(frame.planes, (1, 2, 2), strict=True)
+            ]
+            assert np.array_equal(planes.ravel(), np.concatenate(expected))

@@ -45,7 +45,7 @@ class OpenDecoders:
             context.flush_buffers()
             return context
         try:
-            context = av.CodecContext.create(stream.codec, "r")
+            context = self.create(stream.codec, picture="rate" not in stream.facts)
             if stream.extradata:
                 context.extradata = stream.extradata
             if "rate" in stream.facts:
@@ -60,6 +60,10 @@ class OpenDecoders:
         if len(self._open) > _KEPT:
             self._open.popitem(last=False)
         return context
+
+    def create(self, codec: str, picture: bool) -> Any:
+        """A new decoder of FFmpeg, not open yet."""
+        return av.CodecContext.create(codec, "r")
 
     def forget(self) -> None:
         """Drop all decoders: one that has met damaged bytes may carry the damage on."""

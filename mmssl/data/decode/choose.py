@@ -30,12 +30,26 @@ def _decord(pixels: Pixels) -> Decoder:
     return DecordDecoder()
 
 
+def _nvdec(pixels: Pixels) -> Decoder:
+    try:
+        from mmssl.data.decode.nvdec import NVDECDecoder, available
+    except ImportError as error:
+        raise UserError(f"decoder 'nvdec' needs torch and a PyAV with hardware frames ({error})") from None
+    available(pixels)
+    return NVDECDecoder()
+
+
 def _rgb_only(name: str, pixels: Pixels) -> None:
     if pixels != "rgb":
         raise UserError(f"the decoder '{name}' gives RGB alone; use pixels='rgb', or decoder='pyav' for {pixels!r}")
 
 
-DECODERS: dict[str, Callable[[Pixels], Decoder]] = {"pyav": _pyav, "torchcodec": _torchcodec, "decord": _decord}
+DECODERS: dict[str, Callable[[Pixels], Decoder]] = {
+    "pyav": _pyav,
+    "torchcodec": _torchcodec,
+    "decord": _decord,
+    "nvdec": _nvdec,
+}
 AUTO = ("pyav", "torchcodec")  # tried in this order; decord is for comparisons only
 
 

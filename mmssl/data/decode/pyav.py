@@ -45,6 +45,14 @@ class PyAVDecoder:
         self._reformatter = VideoReformatter()
         self._decoders = OpenDecoders()
 
+    def fitter(self, size: tuple[int, int], look: Look) -> PictureFitter:
+        """What makes the pictures."""
+        return PictureFitter(self._reformatter, size, look, self.pixels)
+
+    def accelerator(self) -> Any:
+        """What decodes pictures in the place of the CPU: an `av.codec.hwaccel.HWAccel`, or None."""
+        return None
+
     def duration(self, clip: EncodedClip) -> float:
         """See `Decoder.duration`."""
         given = clip.meta.get("duration")
@@ -85,7 +93,7 @@ class PyAVDecoder:
             with _errors_of(clip):
                 for seek in (True, False):  # where a file's index leads past what is wanted: from the beginning
                     reading = _Reading(self, window, anchors, duration, into)
-                    with open_media(clip.media) as container:
+                    with open_media(clip.media, accelerator=self.accelerator()) as container:
                         on_time = reading.by_demuxer(container, seek)
                     decoded += reading.pictures.decoded
                     if on_time:
@@ -137,7 +145,7 @@ class _Reading:
         self._look(Look())
 
     def _look(self, look: Look) -> None:
-        fitter = PictureFitter(self.decoder._reformatter, self.window.size, look, self.decoder.pixels)
+        fitter = self.decoder.fitter(self.window.size, look)
         motion = MotionReader(self.wanted.size, self.window.size) if self.window.motion else None
         self.pictures = Pictures(fitter, self.wanted, self._into.frames, motion)
 
