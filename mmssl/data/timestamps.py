@@ -16,6 +16,7 @@ class PictureClock:
     def __init__(self) -> None:
         self._last = [None, None]  # type: list[int | None]
         self._faults = [0, 0]
+        self._base: tuple[int, int] | None = None  # of the frames' stamps, read once: it costs more than the rest
 
     def seconds(self, frame: Any) -> float | None:
         """Presentation time of the next frame in seconds; None where it has no time stamp at all."""
@@ -28,6 +29,10 @@ class PictureClock:
             self._last[kind] = stamp
         pts, dts = stamps
         stamp = pts if pts is not None and (dts is None or self._faults[0] <= self._faults[1]) else dts
-        if stamp is None or frame.time_base is None:
+        if stamp is None:
             return None
-        return float(stamp * frame.time_base)
+        if self._base is None:
+            if frame.time_base is None:
+                return None
+            self._base = (frame.time_base.numerator, frame.time_base.denominator)
+        return float(stamp * self._base[0] / self._base[1])

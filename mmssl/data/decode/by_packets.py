@@ -182,23 +182,26 @@ def read_sound(
     earliest = min(placer.start for placer in placers)
     # Time stamps that count samples say where each frame lies; the same samples come out as from joining runs.
     exact = stream.time_base == (1, rate) and stream.facts["layout"] == "mono" and placers[0].rate == rate
-    shift = round(zero * rate)
+    shift, stamps = round(zero * rate), stream.pts.tolist()
     for first, last in _stretches(begins, placers, preroll):
         heard = first == 0 and (len(begins) < 2 or float(begins[1]) > earliest)
         decode = decoders.of(stream, fresh=heard).decode
+        floats: bool | None = None
         for n in range(first, last):
             for frame in decode(packet(n)):
-                if frame.sample_rate != rate:
-                    raise MediaError("broken sound", f"{frame.sample_rate} samples a second, its table says {rate}")
+                if floats is None:
+                    if frame.sample_rate != rate:
+                        raise MediaError("broken sound", f"{frame.sample_rate} samples a second, not {rate}")
+                    floats = exact and frame.format.name == "fltp"
                 begin, end = skips.get(n, (0, 0))
-                if exact and frame.format.name == "fltp":
+                if floats:
                     sound = np.frombuffer(frame.planes[0], np.float32, frame.samples)
                     for placer in placers:
-                        placer.write(sound, int(stream.pts[n]) - shift, begin, end)
+                        placer.write(sound, stamps[n] - shift, begin, end)
                 else:
                     # What is skipped moves the time stamp, in its own steps, as FFmpeg does it.
                     later = math.floor(begin / rate * stream.time_base[1] / stream.time_base[0] + 0.5)
-                    time = (int(stream.pts[n]) + later) * stream.time_base[0] / stream.time_base[1] - zero
+                    time = (stamps[n] + later) * stream.time_base[0] / stream.time_base[1] - zero
                     if heard and stream.codec in _SKIPS_ITSELF:
                         begin = 0
                     for placer in placers:

@@ -71,6 +71,7 @@ class PictureFitter:
         self._look = look or Look()
         self._yuv = pixels == "yuv"
         self._plan: tuple[Any, ...] | None = None
+        self._packed = self._whole = False  # how the plan's frames become RGB
         self._plain: tuple[int, int] | None = None  # (width, height) of frames taken as they are
         self.geometry = np.eye(2, 3)  # of the last frame: coded source pixels (x, y, 1) -> picture pixels
         self.colour: tuple[int, bool] | None = None  # of the last frame: matrix, full range; None when it is RGB
@@ -96,6 +97,13 @@ class PictureFitter:
         turns = quarter_turns(frame) if turns is None else turns
         if self._plan is None or self._plan[:3] != (width, height, turns):
             self._plan = self._planned(width, height, turns)
+            scaled = self._plan[3]
+            # swscale's way to planes without scaling leaves the last columns unwritten at some widths (FFmpeg 8.1,
+            # width % 16 from 1 to 8), and rounds more than 8 bits unlike its way to packed pixels, which other
+            # libraries take.
+            unscaled = scaled == (width, height)
+            self._packed = unscaled and (0 < width % 16 <= 8 or frame.format.components[0].bits > 8)
+            self._whole = not self._packed and turns == 0 and scaled == self._size[::-1]
         scaled, left, top, interpolation = self._plan[3:]
         matrix = matrix_of(frame) if self._look.matrix is None else self._look.matrix
         if self._yuv:
@@ -103,19 +111,21 @@ class PictureFitter:
             return
         # swscale takes a thread a core unless told otherwise, which makes two workers slower than one. Planes of RGB
         # are copied as they are; packed pixels would have to be taken apart, which costs more than converting them.
-        # Its way to planes without scaling leaves the last columns unwritten at some widths (FFmpeg 8.1, width % 16
-        # from 1 to 8), and rounds more than 8 bits unlike its way to packed pixels, which other libraries take.
-        packed = scaled == (width, height) and (0 < width % 16 <= 8 or frame.format.components[0].bits > 8)
         rgb = self._reformatter.reformat(
             frame,
             width=scaled[0],
             height=scaled[1],
-            format="rgb24" if packed else "gbrp",
+            format="rgb24" if self._packed else "gbrp",
             src_colorspace=_MATRICES.get(matrix),
             interpolation=interpolation,
             threads=1,
         )
-        if packed:
+        if self._whole:
+            green, blue, red = rgb.planes
+            width, height = scaled
+            out[0], out[1], out[2] = _rows(red, width, height), _rows(green, width, height), _rows(blue, width, height)
+            return
+        if self._packed:
             channels = list(rgb.to_ndarray().transpose(2, 0, 1))
         else:
             channels = [_rows(rgb.planes[number], *scaled) for number in (2, 0, 1)]

@@ -217,7 +217,8 @@ class _Reading:
             video.codec_context.options = dict(EXPORT)
         placers = self.placers
         sound_until = max((p.end for p in placers), default=0.0)
-        sound_base = float(sound.time_base) if sound is not None else 0.0
+        base = sound.time_base if sound is not None else Fraction(1)
+        numerator, denominator, sound_base = base.numerator, base.denominator, float(base)
         heard_from = np.inf
         see, hear = video is not None, sound is not None
         clock = PictureClock()
@@ -236,8 +237,8 @@ class _Reading:
                 if end is not None and end * sound_base - zero < sound_from:
                     continue
                 for frame in packet.decode():
-                    stamp = _seconds(frame)
-                    time = None if stamp is None else stamp - zero
+                    stamp = frame.pts if frame.pts is not None else frame.dts
+                    time = None if stamp is None else stamp * numerator / denominator - zero
                     if time is not None:
                         heard_from = min(heard_from, time)
                         hear = time < sound_until
@@ -268,13 +269,6 @@ def _errors_of(clip: EncodedClip) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise MediaError(type(error).__name__, f"{clip.key}: {error}") from error
-
-
-def _seconds(frame: Any) -> float | None:
-    """Presentation time of a frame; its decoding time where the container gives no other."""
-    if frame.pts is not None:
-        return float(frame.time)
-    return None if frame.dts is None else float(frame.dts * frame.time_base)
 
 
 def measured_duration(container: Any) -> float:
