@@ -28,13 +28,13 @@ def videos() -> Path:
     """
     root = os.environ.get("MMSSL_REAL_DATA")
     if not root:
-        raise SystemExit("set MMSSL_REAL_DATA to a folder with videos (its part B/vggsound_labelled is read)")
-    return Path(root) / "B" / "vggsound_labelled"
+        raise SystemExit("set MMSSL_REAL_DATA to a folder with videos (its part B/av_clips is read)")
+    return Path(root) / "B" / "av_clips"
 
 
 def build_kind(kind: str, folder: Path, limit: int | None = None) -> Path:
     """Build the clips of a kind; returns the folder of its shards."""
-    settings = BuildSettings(size=SIZE, fit="crop", min_seconds=9.0, limit=limit, **KINDS[kind])  # type: ignore[arg-type]
+    settings = BuildSettings(size=SIZE, fit="crop", min_seconds=8.0, limit=limit, **KINDS[kind])  # type: ignore[arg-type]
     build(videos(), folder / f"{kind}-built", settings)
     return folder / f"{kind}-built"
 

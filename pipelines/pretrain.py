@@ -16,6 +16,7 @@ import yaml
 from rich.console import Console
 
 from mmssl import distributed
+from mmssl.clip import Pixels
 from mmssl.data import RemoteSettings, Source, Stream
 from mmssl.errors import UserError
 from mmssl.nn.tokenizer import Tokenizer
@@ -43,7 +44,8 @@ class DataSettings:
         size: height and width of the frames of all tasks; theirs when left out.
         shuffle_shards: shards whose samples are mixed.
         max_sentences: sentences kept of a clip, nearest to its anchor.
-        decoder: pyav, torchcodec, decord, or auto for the first that works here.
+        decoder: pyav, torchcodec, decord, nvdec (pictures on the GPU), or auto for the first that works here.
+        pixels: rgb, or yuv for planes that the device turns into RGB: half the bytes between workers and a GPU.
         tokenizer: tokenizer.json to use; trained on the first 100,000 sentences when left out.
         remote: how shards at addresses (http, https, s3, gs) are read.
     """
@@ -57,6 +59,7 @@ class DataSettings:
     shuffle_shards: int = 8
     max_sentences: int = 8
     decoder: str = "pyav"
+    pixels: Pixels = "rgb"
     tokenizer: Path | None = None
     remote: RemoteSettings = field(default_factory=RemoteSettings)
 
@@ -191,6 +194,7 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
             repeat=not once,
             anchor="centre" if once else "random",
             decoder=data.decoder,
+            pixels=data.pixels,
             device=device,
         )
 
