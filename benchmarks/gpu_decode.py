@@ -142,9 +142,8 @@ def torchcodec_on(device: str) -> Way:
 
 def mmssl_nvdec(device: str) -> Way:
     """The NVDEC decoder of mmssl, where it is there."""
-    from mmssl.data.decode.nvdec import NVDECDecoder  # type: ignore[import-not-found]
-
     from mmssl.clip import EncodedClip, Span, Window
+    from mmssl.data.decode.nvdec import NVDECDecoder
 
     decoder = NVDECDecoder()
 
