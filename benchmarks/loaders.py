@@ -63,6 +63,30 @@ def theirs(spec: str, workers: int, name: str) -> Any:
     return None, (len(batch[0]) for batch in loader)
 
 
+def spdl_threads(spec: str, workers: int) -> Any:
+    """SPDL's pipeline: threads that decode, samples from webdataset's tar reader."""
+    import random
+
+    import numpy as np
+    import webdataset as wds
+    from peers import SECONDS, spdl
+    from spdl.pipeline import PipelineBuilder
+
+    def sample(members: dict[str, bytes]) -> tuple[Any, Any]:
+        duration = json.loads(members["json"])["duration"]
+        frames, sound = spdl(members["mp4"], random.uniform(0, duration - SECONDS))
+        return frames, sound.reshape(-1)[:31000]
+
+    def batch(samples: list[tuple[Any, Any]]) -> Any:
+        return [np.stack(parts) for parts in zip(*samples, strict=True)]
+
+    source = wds.WebDataset(spec, shardshuffle=4, empty_check=False).repeat().shuffle(100)
+    builder = PipelineBuilder().add_source(source).pipe(sample, concurrency=workers).aggregate(BATCH).pipe(batch)
+    pipeline = builder.add_sink(3).build(num_threads=workers + 1)
+    pipeline.start()
+    return pipeline, (len(made[0]) for made in pipeline.get_iterator())
+
+
 def run(loader: str, spec: str, workers: int, seconds: float) -> dict[str, float]:
     """Clips a second after the second batch; seconds to the first, without this process's own imports."""
     import webdataset  # noqa: F401
@@ -72,6 +96,8 @@ def run(loader: str, spec: str, workers: int, seconds: float) -> dict[str, float
     began = time.perf_counter()
     if loader.startswith("ours"):
         _, counts = ours(spec, workers, "yuv" if "planes" in loader else "rgb", 8 if "8 tasks" in loader else 1)
+    elif loader == "spdl":
+        _kept, counts = spdl_threads(spec, workers)
     else:
         _, counts = theirs(spec, workers, loader)
     next(counts)
@@ -169,11 +195,14 @@ def main() -> None:
             ("ours, rgb", "bare"),
             ("torchcodec", "bare"),
             ("pyav", "bare"),
+            ("spdl", "bare"),
             ("decord, whole clip", "bare"),
             ("ours, rgb", "default"),
             ("ours, planes", "default"),
             ("ours, 8 tasks, rgb", "default"),
             ("torchcodec", "default"),
+            ("pyav", "default"),
+            ("spdl", "default"),
         ]
         found: dict[str, list[dict[str, float]]] = {}
         for number in range(options.rounds):

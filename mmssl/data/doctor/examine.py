@@ -24,7 +24,7 @@ DECODERS = {  # probe -> (name, package that pip installs)
     "nvdec": ("nvdec (PyAV)", "av"),
     "torchcodec_cuda": ("nvdec (torchcodec)", "torchcodec"),
 }
-REMOTE = {"http(s)": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
+REMOTE = {"s3": "s3fs", "gs": "gcsfs"}
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,7 @@ def _installed(name: str) -> str | None:
 
 def _remote() -> list[Finding]:
     findings = []
+    findings.append(Finding("remote", "http(s)", "ok", "read by mmssl itself"))
     for scheme, package in REMOTE.items():
         installed = _installed(package)
         if installed is None:
