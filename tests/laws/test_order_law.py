@@ -82,7 +82,7 @@ def test_a_worker_killed_moves_no_batch_and_no_position(corpora, reference, monk
             found.append(batch)
             if len(found) == 2:
                 os.kill(started[2].process.pid, signal.SIGKILL)
-    assert len(started) == 4
+    assert sum(worker.starts for worker in started) == 4  # replaced, or started again where it was not yet ready
     assert first.quarantine == {}
     second = stream(corpora, 1)
     second.load_state_dict(first.state_dict())
