@@ -67,7 +67,7 @@ class NVDECDecoder(PyAVDecoder):
         into = into or self.buffers(window, len(anchors))
         try:
             return super().decode(clip, window, anchors, into, only_table)
-        except (MediaError, av.error.FFmpegError, NotImplementedError) as error:
+        except (MediaError, av.error.FFmpegError, NotImplementedError) as error:  # the last is PyAV's for odd planes
             if only_table:
                 raise
             plain = self._software.decode(clip, window, anchors)

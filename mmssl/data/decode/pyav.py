@@ -120,6 +120,7 @@ class PyAVDecoder:
             anchors=anchors,
             geometry=reading.pictures.fitter.geometry,
             colour=reading.colour,
+            fallback="pyav: packet table" if clip.packets is not None and table is None else "",
             motion=None if motion is None else motion.flow.reshape(*shape, *motion.flow.shape[1:]),
             motion_known=None if motion is None else motion.known.reshape(*shape, *motion.known.shape[1:]),
             decoded_pictures=decoded,
