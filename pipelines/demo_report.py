@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from mmssl import distributed
-from mmssl.clip import Batch, Span, Truth, Window
+from mmssl.batch import Batch, Truth
+from mmssl.clip import Span, Window
 from mmssl.data import Stream
 from mmssl.localization.draw import Drawn
 from mmssl.nn.encoders import Encoders

@@ -178,7 +178,7 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
 
     tokenizer = _tokenizer(config, tasks, resume)
     builds = setup.encoder_builds(setup.read_builds(config.encoders), tasks, tokenizer)
-    multitask = setup.build_multitask(builds, tasks, config.weights, tokenizer, config.seed)
+    multitask = setup.build_multitask(builds, tasks, config.weights, tokenizer, config.seed, train.control)
 
     def stream(sources: Sequence[Source], batch_size: int, once: bool) -> Stream:
         return Stream(

@@ -18,7 +18,7 @@ from mmssl.data.shards.index import expand_shards
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.nn.tokenizer import Tokenizer
-from mmssl.tasks.base import MultiTask, PretextTask
+from mmssl.tasks.base import Control, MultiTask, PretextTask
 from mmssl.training.checkpoint import last_checkpoint as last_checkpoint
 from mmssl.training.settings import TrainSettings
 
@@ -166,12 +166,17 @@ def _takes_vocabulary(build: Build) -> bool:
 
 
 def build_multitask(
-    builds: Mapping[str, Build], tasks: Tasks, weights: Mapping[str, float], tokenizer: Tokenizer | None, seed: int
+    builds: Mapping[str, Build],
+    tasks: Tasks,
+    weights: Mapping[str, float],
+    tokenizer: Tokenizer | None,
+    seed: int,
+    control: Control = "none",
 ) -> MultiTask:
     """Encoders and heads with start weights from `seed`; the caller's generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MultiTask(Encoders(builds, tokenizer), tasks, weights)
+        return MultiTask(Encoders(builds, tokenizer), tasks, weights, control)
 
 
 def plan_lines(

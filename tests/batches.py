@@ -30,7 +30,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmssl.clip import Batch, Sentence, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Sentence, Span, Window
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.randomness import sample_seed, uniform_numpy
 

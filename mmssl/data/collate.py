@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mmssl.clip import Batch, Clip, Planes, Sentence, Truth, Window
+from mmssl.batch import Batch, Planes, Truth
+from mmssl.clip import Clip, Sentence, Window
 from mmssl.data.decode.motion import field_shape
 from mmssl.data.sources import Place
 from mmssl.data.worker import Decoded, Row

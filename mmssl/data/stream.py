@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from mmssl import distributed
-from mmssl.clip import Batch, Pixels, Truth, Window
+from mmssl.batch import Batch, Truth
+from mmssl.clip import Pixels, Window
 from mmssl.data.budget import Budget
 from mmssl.data.collate import Tokenizes, collate
 from mmssl.data.decode.choose import choose

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mmssl.clip import Batch, Truth
+from mmssl.batch import Batch, Truth
 from mmssl.data.stream import Stream
 from mmssl.errors import UserError
 

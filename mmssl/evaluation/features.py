@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmssl.clip import Batch, Span, Truth, Window
+from mmssl.batch import Batch, Truth
+from mmssl.clip import Span, Window
 from mmssl.data.stream import Stream
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Encoders

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmssl.clip import Batch, EncodedClip, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import EncodedClip, Span, Window
 from mmssl.data.collate import collate_clips
 from mmssl.data.decode.base import Decoder
 from mmssl.errors import UserError

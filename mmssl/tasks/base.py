@@ -15,14 +15,19 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from mmssl.clip import Batch, Window
+from mmssl.batch import Batch
+from mmssl.clip import Window
 from mmssl.errors import UserError
+from mmssl.nn.blinded import blinded
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 from mmssl.randomness import Draws
 
 ExampleT = TypeVar("ExampleT", bound=NamedTuple)
 BatchT = TypeVar("BatchT")
+
+#: How a task is trained: as it is meant, or as a control that must stay at its floor on true held-out clips.
+Control = Literal["none", "broken_pairs", "blind"]
 
 
 class Moment(NamedTuple):
@@ -91,6 +96,8 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
         score: how it is judged.
         ablated_input: which of its inputs ("picture", "sound", "text") carries the information that its label is
             about; zeroing it must bring the score to the floor.
+        paired: fields of its example that hold one side of what belongs together (the labels, or the sounds); in the
+            control training with broken pairs their rows change places.
         negatives: whether its loss compares rows of the batch (then gradient accumulation is refused).
         needs_truth: fields of the truth it declares to need; empty for honest self-supervision.
 
@@ -102,6 +109,7 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
     needs: ClassVar[tuple[Literal["picture", "sound", "text"], ...]]
     score: Score
     ablated_input: ClassVar[Literal["picture", "sound", "text"]]
+    paired: ClassVar[tuple[str, ...]]
     negatives: ClassVar[bool] = False
     needs_truth: ClassVar[tuple[str, ...]] = ()
 
@@ -118,6 +126,18 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
     @abstractmethod
     def pretext(self, batch: BatchT, draws: Draws, moment: Moment) -> ExampleT:
         """Inputs and pseudo labels, batched, on the device, without gradient."""
+
+    def break_pairs(self, example: ExampleT, draws: Draws) -> ExampleT:
+        """The example with the rows of its `paired` fields in another order, drawn anew for every batch.
+
+        A row may hold a clip, or one of k parts of a clip; either way its other side comes from anywhere in the batch.
+        """
+        changes = {}
+        for name in self.paired:
+            side: torch.Tensor = getattr(example, name)
+            parts = len(side) // len(draws.seeds)
+            changes[name] = side[draws.uniform("broken pairs", (parts,)).flatten().argsort()]
+        return example._replace(**changes)
 
     @abstractmethod
     def forward(self, example: ExampleT, encoders: Encoders, moment: Moment) -> Outcome:
@@ -138,12 +158,20 @@ class MultiTask(nn.Module):
         encoders: the shared bundle.
         tasks: the tasks by name; `setup` is called here.
         weights: weight of each task's loss in the sum, 1 where not named.
+        control: what is taken from the tasks while training: "broken_pairs" pairs each input with the label or the
+            sound of another, "blind" shows the encoders nothing of the input that carries the answer. Never in
+            evaluation mode: scores are of true clips.
     """
 
     def __init__(
-        self, encoders: Encoders, tasks: Mapping[str, PretextTask[Any, Any]], weights: Mapping[str, float] | None = None
+        self,
+        encoders: Encoders,
+        tasks: Mapping[str, PretextTask[Any, Any]],
+        weights: Mapping[str, float] | None = None,
+        control: Control = "none",
     ) -> None:
         super().__init__()
+        self.control = control
         if not tasks:
             raise UserError("no task to train: name at least one under `tasks:`")
         self.encoders = encoders
@@ -187,9 +215,17 @@ class MultiTask(nn.Module):
         try:
             for name in only or self.tasks:
                 task = self.tasks[name]
+                draws = batch.draws(name)
                 with torch.no_grad():
-                    example = task.pretext(batch, batch.draws(name), moment)
-                outcomes[name] = task(example, self.encoders, moment)
+                    example = task.pretext(batch, draws, moment)
+                    if self.training and self.control == "broken_pairs":
+                        example = task.break_pairs(example, draws)
+                if self.training and self.control == "blind":
+                    self.encoders.forget()  # another task may hide another input
+                    with blinded(self.encoders, task.ablated_input):
+                        outcomes[name] = task(example, self.encoders, moment)
+                else:
+                    outcomes[name] = task(example, self.encoders, moment)
                 terms.append(self.weights[name] * outcomes[name].loss)
         finally:
             self.encoders.forget()

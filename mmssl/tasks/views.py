@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from mmssl.clip import Batch, Span
+from mmssl.batch import Batch
+from mmssl.clip import Span
 from mmssl.ops.augment import colour_jitter, crop_resize, greyscale, shift_flip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mmssl import distributed
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 from mmssl.errors import UserError
 from mmssl.training.files import write_whole
 from mmssl.training.ranks import gather_objects

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from mmssl.clip import Batch, Truth
+from mmssl.batch import Batch, Truth
 
 
 class Feed(Protocol):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from mmssl import distributed
-from mmssl.clip import Batch, Window
+from mmssl.batch import Batch
+from mmssl.clip import Window
 from mmssl.metrics.collapse import Collapse, measure_collapse
 from mmssl.nn.encoders import Encoders
 from mmssl.tasks.base import Moment, MultiTask

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mmssl import distributed
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 from mmssl.tasks.base import Outcome
 from mmssl.training.budget import FAILED
 from mmssl.training.meter import Meter, means

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmssl.errors import UserError
-from mmssl.tasks.base import PretextTask
+from mmssl.tasks.base import Control, PretextTask
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class TrainSettings:
         heldout_batches: held-out batches scored.
         sampled_tasks: tasks drawn for each step; null for all of them.
         tensorboard: whether to write tensorboard/ too.
+        control: "none"; or a training that must teach nothing: "broken_pairs" (labels, sounds or sentences change
+            places within a batch) or "blind" (the encoders are shown nothing of what carries the answer). The held-out
+            scores of a control are of true clips and belong at the floor.
     """
 
     steps: int = 1000
@@ -48,6 +51,7 @@ class TrainSettings:
     heldout_batches: int = 8
     sampled_tasks: int | None = None
     tensorboard: bool = True
+    control: Control = "none"
 
     def __post_init__(self) -> None:
         for name in (

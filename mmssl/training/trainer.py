@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmssl import distributed
-from mmssl.clip import Batch, Truth
+from mmssl.batch import Batch, Truth
 from mmssl.data.budget import TooManyFailures
 from mmssl.errors import UserError
 from mmssl.randomness import sample_seed, uniform_numpy

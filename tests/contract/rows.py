@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 
 
 def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:

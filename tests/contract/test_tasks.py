@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 import mmssl.tasks
-from mmssl.clip import Batch, Window
+from mmssl.batch import Batch
+from mmssl.clip import Window
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 from mmssl.tasks import TASKS
@@ -147,6 +148,18 @@ def test_pseudo_labels_are_a_function_of_the_samples(name: str) -> None:
     one, again, later = (example_of(name, batch_of(name, epoch)) for epoch in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, later, strict=True))
+
+
+def test_what_belongs_together_can_be_taken_apart(name: str) -> None:
+    """The control of law 6: the paired fields change places, everything else stays."""
+    batch = batch_of(name)
+    example, draws = example_of(name, batch), batch.draws(name)
+    assert TASKS[name].paired
+    broken = task_of(name).break_pairs(example, draws)
+    moved = {f for f, a, b in zip(example._fields, example, broken, strict=True) if not torch.equal(a, b)}
+    assert moved
+    assert moved <= set(TASKS[name].paired)
+    assert [a.shape for a in example] == [b.shape for b in broken]
 
 
 def test_a_row_does_not_depend_on_the_others(name: str) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmssl.clip import Batch, Clip, EncodedClip, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Clip, EncodedClip, Span, Window
 from mmssl.data import Stream
 from mmssl.data import worker as worker_module
 from mmssl.data.decode import choose as choose_module

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmssl.clip import Batch, Span, Truth, Window
+from mmssl.batch import Batch, Truth
+from mmssl.clip import Span, Window
 from mmssl.data import Source, Stream
 from mmssl.data import budget as budget_module
 from mmssl.errors import UserError

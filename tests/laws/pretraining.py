@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import torch
 
-from mmssl.clip import Batch, Window
+from mmssl.batch import Batch
+from mmssl.clip import Window
+from mmssl.nn.blinded import blinded
 from mmssl.nn.encoders import Encoders
 from mmssl.randomness import Draws, hash_name
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment, MultiTask, PretextTask
-from mmssl.training.heldout import blinded
 from tests.batches import World, small_encoders
 from tests.contract.rows import changed
 from tests.tasks.context.scenes import moving_discs, picture_batch, upright_houses

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mmssl.clip import Batch, Window
+from mmssl.batch import Batch
+from mmssl.clip import Window
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment, MultiTask
 from tests.batches import World, small_encoders

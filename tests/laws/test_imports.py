@@ -16,11 +16,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 #: part of the library -> parts it may import besides itself
-BASE = {"errors", "clip", "randomness", "distributed"}
+BASE = {"errors", "clip", "batch", "randomness", "distributed"}
 LAYERS: dict[str, set[str]] = {
     "": set(),  # mmssl/__init__.py imports nothing
     "errors": set(),
     "clip": {"errors", "randomness"},
+    "batch": {"errors", "clip", "randomness"},
     "randomness": {"errors"},
     "distributed": {"errors"},
     "ops": BASE,
@@ -43,7 +44,14 @@ TYPES_ONLY: dict[str, set[str]] = {"data": {"mmssl.nn.tokenizer"}}
 FAMILIES = {"context", "cross_modal", "generation", "free_labels", "contrastive", "text", "graph"}
 
 #: files that worker processes and slim programs load; neither they nor what they import may load torch
-TORCH_FREE = ("mmssl/__init__.py", "mmssl/clip.py", "mmssl/randomness.py", "mmssl/errors.py", "mmssl/data/worker.py")
+TORCH_FREE = (
+    "mmssl/__init__.py",
+    "mmssl/clip.py",
+    "mmssl/batch.py",
+    "mmssl/randomness.py",
+    "mmssl/errors.py",
+    "mmssl/data/worker.py",
+)
 SLOW_TO_LOAD = {"torch", "torchvision", "torchaudio", "transformers"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmssl.clip import Batch, Truth
+from mmssl.batch import Batch, Truth
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment
 from tests.batches import World

@@ -14,7 +14,8 @@ import signal
 import pytest
 import torch
 
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.data import Source, Stream
 from mmssl.data.pool import Worker
 from tests.corpora import write_corpus

@@ -8,7 +8,8 @@ import json
 import pytest
 import torch
 
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.data import Source, Stream
 from tests.corpora import write_corpus
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmssl import distributed
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment, MultiTask
 from tests.batches import World, small_encoders

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from mmssl import distributed
-from mmssl.clip import Batch, Span, Truth, Window
+from mmssl.batch import Batch, Truth
+from mmssl.clip import Span, Window
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.nn.features import Features
 from mmssl.randomness import Draws, mix, sample_seed

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from mmssl.nn.blinded import blinded
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.tasks.base import Moment, Outcome, Score, rate
-from mmssl.training.heldout import blinded, heldout_scores
+from mmssl.training.heldout import heldout_scores
 from tests.training.stand_ins import TinyStream, Turn, UpOrDown, tiny_multitask
 
 MOMENT = Moment(10, 20, 1, 0.5)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmssl.clip import Batch, Truth
+from mmssl.batch import Batch, Truth
 from mmssl.errors import UserError
 from mmssl.nn.encoders import encoders_folder
 from mmssl.training.log import RunLog

@@ -56,7 +56,7 @@ class PictureFitter:
         reformatter: kept by the caller from clip to clip, since setting up a scaler costs more than using it.
         size: (height, width) of the pictures.
         look: what the frames do not say.
-        pixels: "rgb", or "yuv" for 8-bit planes 4:2:0 in one array (`mmssl.clip.Planes`).
+        pixels: "rgb", or "yuv" for 8-bit planes 4:2:0 in one array (`mmssl.batch.Planes`).
     """
 
     def __init__(

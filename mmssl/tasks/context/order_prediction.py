@@ -33,7 +33,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
@@ -91,6 +92,7 @@ class OrderPrediction(PretextTask[Batch, OrderExample]):
     needs: ClassVar = ("picture",)
     score = Score("accuracy", floor=1 / 12, ceiling=1.0)
     ablated_input: ClassVar = "picture"
+    paired: ClassVar = ("label",)
 
     def __init__(
         self,

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.ops.crops import crop_at, mirror
@@ -46,6 +47,7 @@ class Rotation(PretextTask[Batch, RotationExample]):
     needs: ClassVar = ("picture",)
     score = Score("accuracy", floor=0.25, ceiling=1.0)
     ablated_input: ClassVar = "picture"
+    paired: ClassVar = ("label",)
 
     def __init__(self, picture: Span = Span(3.0, 8.0), size: tuple[int, int] = (96, 96), crop: float = 0.875) -> None:
         super().__init__()

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 
 from mmssl import distributed
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.info_nce import symmetric_info_nce
 from mmssl.losses.similarity import POOLS, place_map, place_scores
@@ -129,6 +130,7 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
     needs: ClassVar = ("picture", "sound")
     score = Score("accuracy", floor=0.5, ceiling=1.0)
     ablated_input: ClassVar = "sound"
+    paired: ClassVar = ("wave",)
     negatives: ClassVar = True
 
     def __init__(

@@ -31,7 +31,8 @@ import torch
 import torch.nn.functional as F
 
 from mmssl import distributed
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.info_nce import pair_nce, symmetric_info_nce
 from mmssl.losses.margin import contrastive_margin
@@ -155,6 +156,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
     needs: ClassVar = ("picture", "sound")
     score = Score("accuracy", floor=0.5, ceiling=1.0)
     ablated_input: ClassVar = "sound"
+    paired: ClassVar = ("wave",)
     negatives: ClassVar = True
 
     def __init__(

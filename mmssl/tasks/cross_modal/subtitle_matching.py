@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from mmssl import distributed
-from mmssl.clip import Batch, Span, Window
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.mil_nce import mil_nce
 from mmssl.losses.similarity import bag_products
@@ -121,6 +122,7 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
     needs: ClassVar = ("picture", "text")
     score = Score("accuracy", floor=0.5, ceiling=1.0)
     ablated_input: ClassVar = "text"
+    paired: ClassVar = ("token_ids", "token_mask", "sentences", "meaning")
     negatives: ClassVar = True
 
     def __init__(

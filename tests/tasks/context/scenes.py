@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mmssl.clip import Batch, Span
+from mmssl.batch import Batch
+from mmssl.clip import Span
 from mmssl.randomness import sample_seed
 
 SPAN = Span(3.0, 8.0)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmssl.nn.blinded import blinded
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.tasks.base import Moment, MultiTask, PretextTask
-from mmssl.training.heldout import blinded
 from tests.tasks.context.scenes import picture_batch
 
 Films = Callable[[int, int], np.ndarray]

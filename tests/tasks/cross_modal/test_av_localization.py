@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 from mmssl.errors import UserError
 from mmssl.losses.info_nce import symmetric_info_nce
 from mmssl.losses.similarity import place_scores

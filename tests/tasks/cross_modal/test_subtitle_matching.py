@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from mmssl.clip import Batch, Sentence, Span
+from mmssl.batch import Batch
+from mmssl.clip import Sentence, Span
 from mmssl.errors import UserError
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching, read_sentence
 from tests.batches import WORD_IDS, make_batch

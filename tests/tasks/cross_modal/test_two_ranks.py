@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import MultiTask
 from mmssl.tasks.cross_modal.av_localization import AVLocalization

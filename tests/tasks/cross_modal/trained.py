@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmssl.clip import Batch
+from mmssl.batch import Batch
 from mmssl.tasks.base import Moment, MultiTask, Outcome, PretextTask
 from tests.batches import World, small_encoders
 
