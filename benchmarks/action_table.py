@@ -1,7 +1,7 @@
-"""What each pretext task teaches an encoder about actions: probes of the encoders of `pretext_table.py`.
+r"""What each pretext task teaches an encoder about actions: probes of the encoders of `pretext_table.py`.
 
     python benchmarks/action_table.py --runs runs/table --train 'shards/train-*.tar' --test 'shards/test-*.tar'
-    python benchmarks/action_table.py --runs runs/table --shards 'ut/*.tar' --group '_seq(\\d+)' --corpus ut_interaction
+    python benchmarks/action_table.py --runs runs/table --shards 'ut/*.tar' --group '_seq(\d+)' --corpus ut_interaction
 
 All encoders, and one random initialisation a seed of every architecture, are run over the clips in one pass. Seed s
 pairs the pretraining of seed s with the random initialisation of seed s, on the same train part. A row a config and
@@ -97,7 +97,7 @@ def table() -> str:
         row = json.loads(line)
         rows[row["corpus"], row["encoder"], row["config"]] = row
     lines = [
-        "| corpus | encoder | config | linear | random init | difference [95 %] | verdict | kNN | random init | seeds |",
+        "| corpus | encoder | config | linear | random | difference [95 %] | verdict | kNN | random | seeds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     ranked = sorted(rows.items(), key=lambda item: (*item[0][:2], -item[1]["linear"]["pretrained"]["mean"]))
