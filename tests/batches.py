@@ -7,6 +7,7 @@ material (8)          colour and stripes of the patch <-> frequency of the hum <
 drift (left, right)   the patch crosses the picture steadily (its place orders the frames) <-> a word of the sentence
 events                at irregular instants the patch flashes and swells <-> a click in the sound
 up                    the background is bright above and dark below
+motion, truth         (when the window asks) the patch's drift as the codec would tell it, and as dense truth
 ====================  =============================================================================================
 
 Nothing else tells the clips apart: place, drift, event times and material are drawn independently of each other.
@@ -30,8 +31,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmssl.batch import Batch
+from mmssl.batch import Batch, Dense, Truth
 from mmssl.clip import Sentence, Span, Window
+from mmssl.data.decode.motion import CELL, field_shape
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.randomness import sample_seed, uniform_numpy
 
@@ -119,6 +121,17 @@ class World:
         heard = self.audio_start[..., None] + torch.arange(self.audio.shape[-1]) / max(window.sound_rate, 1)
         self.audio *= heard < self.duration[:, None, None]
         self._text(draw)
+        self.dense = _dense(self.frame_times, patches, window.size) if window.truth or window.motion else {}
+        self.motion = self.motion_known = None
+        if window.motion:
+            rows, columns = field_shape(window.size)
+            shift = (columns * CELL - window.size[1], rows * CELL - window.size[0])
+            flow = torch.nn.functional.pad(self.dense["flow"].values, (0, shift[0], 0, shift[1]))
+            cells = flow.unflatten(-2, (rows, CELL)).unflatten(-1, (columns, CELL))
+            self.motion = cells.mean(dim=(-3, -1))
+            key = torch.round(self.frame_times * SOURCE_RATE).long() % 12 == 0  # key frames have no vectors
+            self.motion_known = ~key[..., None, None].expand(*key.shape, rows, columns)
+            self.motion = self.motion * self.motion_known[:, :, :, None]
 
     def _text(self, draw: Any) -> None:
         pick, when, place = (draw(name, 2) for name in ("chatter", "when", "place"))
@@ -179,7 +192,15 @@ class World:
             sentence_times=self.sentence_times[heard],
             token_ids=self.token_ids[heard],
             token_mask=self.token_ids[heard] > 0,
+            motion=None if self.motion is None else self.motion[rows],
+            motion_known=None if self.motion_known is None else self.motion_known[rows],
+            privileged={n: Dense(*(part[rows] for part in self.dense[n])) for n in self.window.truth},
         )
+
+
+def truth_of(batch: Batch) -> Truth:
+    """What a stream would give beside a batch of the world: its dense truth, as the window asks for it."""
+    return Truth(batch.keys, (None,) * len(batch), ({},) * len(batch), batch.privileged)
 
 
 def make_batch(
@@ -239,6 +260,35 @@ def _after(times: torch.Tensor, events: torch.Tensor, decay: float) -> torch.Ten
     return torch.where(since >= 0, torch.exp(-since / decay), torch.zeros_like(since)).amax(dim=-1)
 
 
+def _patch(
+    times: torch.Tensor, drift: torch.Tensor, events: torch.Tensor, place: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where a patch is, bool [B, V, T, H, W]; how much it flashes [B, V, T, 1, 1]; (x, y) from its centre."""
+    y = (torch.arange(size[0]) + 0.5).div(size[0])[:, None]
+    x = (torch.arange(size[1]) + 0.5).div(size[1])[None, :]
+    centre = _centre(times, drift, place).float()
+    glow = _after(times, events, 0.12).float()[..., None, None]
+    dx, dy = x - centre[..., 0, None, None], y - centre[..., 1, None, None]
+    return (dx**2 + dy**2).sqrt() < RADIUS * (1 + 0.4 * glow), glow, dx, dy
+
+
+def _dense(times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], size: tuple[int, int]) -> dict[str, Dense]:
+    """The dense truth by name: flat patches before a wall, seen by a camera that stands still."""
+    instances = torch.zeros(*times.shape, *size, dtype=torch.uint8)
+    flow = torch.zeros(*times.shape, 2, *size)
+    for number, (_, drift, events, place) in enumerate(patches, start=1):
+        inside = _patch(times, drift, events, place, size)[0]
+        instances[inside] = number
+        speed = torch.where(drift > 0, 0.6, -0.6) * size[1] / DURATION
+        flow[..., 0, :, :] = torch.where(inside, speed.float()[:, None, None, None, None], flow[..., 0, :, :])
+    facing = torch.tensor([0.0, 0.0, -1.0])[:, None, None].expand(*times.shape, 3, *size)
+    known = torch.ones(*times.shape, *size, dtype=torch.bool)
+    dense = {n: Dense(v, known) for n, v in {"flow": flow, "instances": instances, "normals": facing}.items()}
+    dense["depth"] = Dense(torch.where(instances > 0, 1.0, 2.0), known)
+    dense["pose"] = Dense(torch.eye(3, 4).expand(*times.shape, 3, 4), torch.ones(times.shape, dtype=torch.bool))
+    return dense
+
+
 def _render(
     times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], noise: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
@@ -257,10 +307,8 @@ def _render(
     back = (0.62 - 0.4 * y) + tint + wave
     picture = back[:, None, None].expand(-1, *times.shape[1:], -1, -1, -1)
     for material, drift, events, place in patches:
-        centre = _centre(times, drift, place).float()
-        glow = _after(times, events, 0.12).float()[..., None, None]  # [B, V, T, 1, 1]
-        dx, dy = x - centre[..., 0, None, None], y - centre[..., 1, None, None]
-        inside = ((dx**2 + dy**2).sqrt() < RADIUS * (1 + 0.4 * glow)).float()[..., None, :, :]
+        inside, glow, dx, dy = _patch(times, drift, events, place, size)
+        inside = inside.float()[..., None, :, :]
         turn = (material % 4).float()[:, None, None, None, None] * (np.pi / 4)
         stripes = torch.sin(2 * np.pi * 9 * (dx * torch.cos(turn) + dy * torch.sin(turn)))[..., None, :, :]
         colour = COLOURS[material][:, None, None, :, None, None] + 0.12 * stripes

@@ -9,7 +9,7 @@ import torch
 
 from mmssl.batch import Batch
 from mmssl.tasks.base import Moment, MultiTask, Outcome, PretextTask
-from tests.batches import World, small_encoders
+from tests.batches import World, small_encoders, truth_of
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 9, 0.9)
 
@@ -23,7 +23,7 @@ def multitask_of(task: PretextTask[Any, Any], seed: int = 0) -> MultiTask:
 
 def outcome_of(multitask: MultiTask, batch: Batch, moment: Moment = LATE) -> Outcome:
     """The task's outcome on a batch."""
-    return multitask(changed(batch), moment)[1]["task"]
+    return multitask(changed(batch), moment, truth=truth_of(batch))[1]["task"]
 
 
 def changed(batch: Batch, **fields: Any) -> Batch:
@@ -62,7 +62,8 @@ def train(
         torch.manual_seed(0)
         for step in range(steps):
             rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
-            loss, _ = multitask(world.batch(rows, epoch=step), Moment(step, steps, step, step / steps))
+            batch = world.batch(rows, epoch=step)
+            loss, _ = multitask(batch, Moment(step, steps, step, step / steps), truth=truth_of(batch))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
