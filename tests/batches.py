@@ -273,7 +273,7 @@ def _patch(
 
 
 def _dense(times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], size: tuple[int, int]) -> dict[str, Dense]:
-    """The dense truth by name: flat patches before a wall, seen by a camera that stands still."""
+    """The dense truth by name: flat patches before a wall. The camera is said to go against the first patch's drift."""
     instances = torch.zeros(*times.shape, *size, dtype=torch.uint8)
     flow = torch.zeros(*times.shape, 2, *size)
     for number, (_, drift, events, place) in enumerate(patches, start=1):
@@ -285,7 +285,9 @@ def _dense(times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], siz
     known = torch.ones(*times.shape, *size, dtype=torch.bool)
     dense = {n: Dense(v, known) for n, v in {"flow": flow, "instances": instances, "normals": facing}.items()}
     dense["depth"] = Dense(torch.where(instances > 0, 1.0, 2.0), known)
-    dense["pose"] = Dense(torch.eye(3, 4).expand(*times.shape, 3, 4), torch.ones(times.shape, dtype=torch.bool))
+    pose = torch.eye(3, 4).repeat(*times.shape, 1, 1)
+    pose[..., 0, 3] = (torch.where(patches[0][1] > 0, -0.1, 0.1)[:, None, None] * times / DURATION).float()
+    dense["pose"] = Dense(pose, torch.ones(times.shape, dtype=torch.bool))
     return dense
 
 

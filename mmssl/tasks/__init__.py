@@ -10,11 +10,13 @@ from mmssl.tasks.context.rotation import Rotation
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
+from mmssl.tasks.free_labels.ego_motion import EgoMotion
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "av_localization": AVLocalization,
     "av_sync": AVSync,
+    "ego_motion": EgoMotion,
     "order_prediction": OrderPrediction,
     "subtitle_matching": SubtitleMatching,
     "rotation": Rotation,
