@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmssl.tasks.base import PretextTask
+from mmssl.tasks.context.clip_order_prediction import ClipOrderPrediction
 from mmssl.tasks.context.order_prediction import OrderPrediction
+from mmssl.tasks.context.order_verification import OrderVerification
+from mmssl.tasks.context.pace_prediction import PacePrediction
 from mmssl.tasks.context.rotation import Rotation
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
@@ -15,7 +18,10 @@ from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "av_localization": AVLocalization,
     "av_sync": AVSync,
+    "clip_order_prediction": ClipOrderPrediction,
     "order_prediction": OrderPrediction,
+    "order_verification": OrderVerification,
+    "pace_prediction": PacePrediction,
     "subtitle_matching": SubtitleMatching,
     "rotation": Rotation,
 }

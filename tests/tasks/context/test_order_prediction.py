@@ -122,19 +122,19 @@ def test_logits_are_those_of_the_concatenated_pairs() -> None:
     task.eval()
     example = example_of(task, moving_discs(3, 0))
     found = task(example, encoders, MOMENT).loss
-    features = task._frame_features(encoders["image"](example.frames)).reshape(3, 4, -1)
-    features = task.frame_norm(features - features.mean(dim=1, keepdim=True))
-    parts = (task.pair_earlier, task.pair_later, task.pair_between)
+    features = task.feature(encoders["image"](example.frames)).reshape(3, 4, -1)
+    features = task.sort.norm(features - features.mean(dim=1, keepdim=True))
+    parts = (task.sort.earlier, task.sort.later, task.sort.between)
     pair_weight = torch.cat([part.weight for part in parts], dim=1)
-    dense = task.classifier.weight.reshape(6, 12, -1).permute(1, 0, 2).flatten(1)
+    dense = task.sort.classifier.weight.reshape(6, 12, -1).permute(1, 0, 2).flatten(1)
     losses = []
     for clip in range(3):
         for order, label in zip(example.order[clip], example.label[clip], strict=True):
             slots = features[clip, order]
             two = [(slots[i], slots[j]) for i in range(4) for j in range(i + 1, 4)]
             pairs = [torch.cat([first, second, (first - second).abs()]) for first, second in two]
-            hidden = [torch.relu(pair_weight @ pair + task.pair_earlier.bias) for pair in pairs]
-            logits = dense @ torch.cat(hidden) + task.classifier.bias.reshape(6, 12).sum(dim=0)
+            hidden = [torch.relu(pair_weight @ pair + task.sort.earlier.bias) for pair in pairs]
+            logits = dense @ torch.cat(hidden) + task.sort.classifier.bias.reshape(6, 12).sum(dim=0)
             losses.append(-torch.log_softmax(logits, dim=0)[label])
     assert torch.allclose(found, torch.stack(losses).mean(), atol=1e-5)
 
