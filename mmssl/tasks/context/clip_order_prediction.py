@@ -116,11 +116,16 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
         self.picture = picture
         self.window = Window(picture=picture, size=size)
         self.clips, self.frames, self.interval = clips, frames, interval
-        self.side, self.jitter = crop_side(size, crop), jitter
+        self.crop, self.jitter = crop, jitter
         self.motion_threshold = motion_threshold
         self.orders = orders or len(table)
         self.width, self.dropout = width, dropout
         self.normalise = normalise
+
+    @property
+    def side(self) -> int:
+        """Side of the crops in pixels; a run may set another size of the window."""
+        return crop_side(self.window.size, self.crop)
 
     def setup(self, encoders: Encoders) -> None:
         """The clip layer, and the classifier over pairs of slots."""

@@ -108,11 +108,16 @@ class OrderPrediction(PretextTask[Batch, OrderExample]):
         self.tuples: torch.Tensor
         self.picture = picture
         self.window = Window(picture=picture, size=size)
-        self.side, self.jitter = crop_side(size, crop), jitter
+        self.crop, self.jitter = crop, jitter
         self.motion_threshold = motion_threshold
         self.orders = orders
         self.width, self.dropout = width, dropout
         self.normalise, self.split = normalise, split
+
+    @property
+    def side(self) -> int:
+        """Side of the crops in pixels; a run may set another size of the window."""
+        return crop_side(self.window.size, self.crop)
 
     def setup(self, encoders: Encoders) -> None:
         """The frame layer, and the classifier over pairs of slots."""

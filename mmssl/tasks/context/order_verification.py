@@ -16,13 +16,12 @@ Departures from the paper:
 - The encoder's map enters beside the pooled vector, and what the three frames have in common is taken off, as in
   `order_prediction`. The head sees the differences between the frames beside the frames.
 - One true triple and `wrong` false ones of each pair are shown, since only the small head runs again; in training they
-  are a quarter to three quarters, the paper's best share. The score is the balanced accuracy, a row counted as true
-  where its probability is above the share of true ones.
+  are a quarter to three quarters, the paper's best share. The score is the balanced accuracy of the likelier class
+  (plain accuracy would be 0.75 for "always false"); `auc` beside it does not depend on a threshold.
 """
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -109,9 +108,14 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         self.outside: torch.Tensor
         self.picture = picture
         self.window = Window(picture=picture, size=size)
-        self.side, self.jitter = crop_side(size, crop), jitter
+        self.crop, self.jitter = crop, jitter
         self.wrong, self.difference, self.width = wrong, difference, width
         self.normalise, self.split = normalise, split
+
+    @property
+    def side(self) -> int:
+        """Side of the crops in pixels; a run may set another size of the window."""
+        return crop_side(self.window.size, self.crop)
 
     def setup(self, encoders: Encoders) -> None:
         """The frame layer, and two layers on three presented frames and their differences."""
@@ -171,8 +175,7 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         changes = [(first - middle).abs(), (middle - last).abs(), (first - last).abs()]
         logits = self.head(torch.cat([first, middle, last, *changes], dim=2)).float()
         loss = functional.cross_entropy(logits.flatten(0, 1), example.label.flatten(), reduction="none")
-        # Odds at which a row is as likely true as any row is.
-        margin = (logits[..., 1] - logits[..., 0]).detach() + math.log(self.wrong)
+        margin = (logits[..., 1] - logits[..., 0]).detach()
         return Outcome(
             losses={"cross_entropy": global_mean(loss.reshape(clips, shown).mean(dim=1), example.weight)},
             metrics={

@@ -111,12 +111,16 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         self.picture = picture
         self.window = Window(picture=picture, size=size)
         self.frames, self.paces, self.shown = frames, paces, shown
-        self.side = max(8, round(crop[1] * min(size)))
         self.crop = crop
         self.gain, self.offset, self.jittered, self.softened = gain, offset, jittered, softened
         self.uneven, self.repeated = uneven, repeated
         self.motion_threshold = motion_threshold
         self.dropout = dropout
+
+    @property
+    def side(self) -> int:
+        """Side of the shown squares in pixels; a run may set another size of the window."""
+        return max(8, round(self.crop[1] * min(self.window.size)))
 
     def setup(self, encoders: Encoders) -> None:
         """A classifier of the pooled vector."""
