@@ -38,6 +38,9 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.context.looks import motion_of
 
+OFF = 1 / 3  # of a step: how far a frame may come early or late; a source of three times the rate just keeps it
+STILL = 0.1  # of a large step: what changes less stands still; the codec leaves a trace even of repeated frames
+
 
 class PaceExample(NamedTuple):
     """Clips of the same number of frames at different paces."""
@@ -67,7 +70,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: spread of their offset, in full scales.
         jittered: share of clips whose frames get them.
         softened: share of clips that are softened.
-        uneven: share of the steps between frames that may be off by more than half a step.
+        uneven: share of the steps between frames that may be off by more than a third of a step.
         repeated: share of the steps in which nothing may change while things move at others.
         motion_threshold: how much has to change from one frame to the next for a clip to count, mean over the span of
             the mean absolute difference in grey ranges (255 is 1) after the contrast was brought to 0.2.
@@ -94,7 +97,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         softened: float = 0.3,
         uneven: float = 0.0,
         repeated: float = 0.15,
-        motion_threshold: float = 0.002,
+        motion_threshold: float = 0.005,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
@@ -137,8 +140,8 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         steps = motion.distances.diagonal(offset=1, dim1=1, dim2=2)
         moves = steps.sum(dim=1) >= self.motion_threshold * UNIT * steps.shape[1]
         times = batch.frame_times_at(batch.times(self.picture))
-        even = (uneven_steps(times, self.picture.rate, 0.5) <= self.uneven) & (
-            repeated_steps(steps, 0.05) <= self.repeated
+        even = (uneven_steps(times, self.picture.rate, OFF) <= self.uneven) & (
+            repeated_steps(steps, STILL) <= self.repeated
         )
 
         label = draws.permutation("pace", self.paces)[:, : self.shown]

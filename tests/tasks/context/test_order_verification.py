@@ -1,4 +1,4 @@
-"""Order verification: only the middle frame differs between true and false, and nothing but motion tells which it is."""
+"""Order verification: only the middle frame differs between true and false, and only motion tells which it is."""
 
 from __future__ import annotations
 

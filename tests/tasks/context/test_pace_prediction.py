@@ -77,19 +77,17 @@ def test_looks_are_drawn_for_each_frame_and_each_clip() -> None:
     assert float(soft.clips.diff(dim=4).abs().mean()) < 0.9 * float(plain.clips.diff(dim=4).abs().mean())
 
 
-# --------------------------------------------------------------------------------------------- frames that were repeated
+# ----------------------------------------------------------------------------------------------- repeated frames
 
 
-@pytest.mark.parametrize("held", [2, 4])
-def test_repeated_frames_give_the_pace_away_and_are_left_out(held: int) -> None:
-    """A film of a half or a quarter of the rate asked for, and nothing in it that moves.
+def test_repeated_frames_give_the_pace_away_where_they_are_let_in() -> None:
+    """Films of a quarter of the rate asked for, and nothing in them that moves: the repeats alone tell the pace."""
+    assert train_and_score(task_of(**OPEN), functools.partial(held_noise, held=4), steps=40) > 0.4
 
-    Where everyone takes part the pace is learned from the repeats alone; the task itself leaves all of these films out.
-    """
-    films = functools.partial(held_noise, held=held)
-    leak = train_and_score(task_of(**OPEN), films, steps=40)
-    assert leak > 0.4, "the shortcut is none"
-    batch = with_frame_times(films(8, 0), np.arange(24) // held * held / SPAN.rate)
+
+@pytest.mark.parametrize("held", [2, 3, 4])
+def test_films_of_fewer_frames_than_asked_for_are_left_out(held: int) -> None:
+    batch = with_frame_times(held_noise(8, 0, held=held), np.arange(24) // held * held / SPAN.rate)
     example = example_of(task_of(), batch)
     assert example.even.tolist() == example.weight.tolist() == [0] * 8
     assert example.valid.tolist() == [1] * 8
@@ -107,7 +105,7 @@ def test_without_repeats_noise_tells_no_pace() -> None:
         (np.floor(np.arange(24) / 8 * 24) / 24, 1),  # three times as many
         (np.floor(np.arange(24) / 8 * 30) / 30, 1),  # 30 a second: 3 or 4 frames on, a third of a step off at most
         (np.floor(np.arange(24) / 8 * 7.5) / 7.5, 0),  # a little fewer: one frame is shown twice
-        (np.floor(np.arange(24) / 8 * 12.5) / 12.5, 0),  # one or two frames on
+        (np.floor(np.arange(24) / 8 * 12.5) / 12.5, 0),  # one frame on, or two
         (np.minimum(np.arange(24), 20) / 8, 0),  # the film ends
     ],
 )
@@ -139,7 +137,7 @@ def test_a_film_without_motion_gives_no_row(ramp: float) -> None:
 def test_controls_of_law_6_on_discs() -> None:
     """True: far above the floor; labels of another film, or nothing to be seen: at the floor, on true films."""
     noise = 2.58 * (0.25 * 0.75 / 512) ** 0.5
-    assert train_and_score(task_of(shown=4), moving_discs, steps=60) >= 0.7
+    assert train_and_score(task_of(shown=4), moving_discs, steps=50) >= 0.7
     for control in ("broken_pairs", "blind"):
         found = train_and_score(task_of(shown=4), moving_discs, steps=15, control=control)
         assert abs(found - 0.25) < noise, control

@@ -19,9 +19,7 @@ def small_bundle(width: int = 32, seed: int = 0, modality: str = "image") -> Enc
     """One narrow encoder of pictures ("image") or clips ("video") with weights from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        build = Build(
-            f"mmssl.nn.{modality}.Small{modality.title()}Encoder", {"width": width, "channels": (16, 16, 16)}
-        )
+        build = Build(f"mmssl.nn.{modality}.Small{modality.title()}Encoder", {"width": width, "channels": (16, 16, 16)})
         return Encoders({modality: build})
 
 
