@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmssl.tasks.base import PretextTask
+from mmssl.tasks.context.clip_order_prediction import ClipOrderPrediction
 from mmssl.tasks.context.order_prediction import OrderPrediction
+from mmssl.tasks.context.order_verification import OrderVerification
+from mmssl.tasks.context.pace_prediction import PacePrediction
 from mmssl.tasks.context.rotation import Rotation
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
@@ -16,8 +19,11 @@ from mmssl.tasks.free_labels.ego_motion import EgoMotion
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "av_localization": AVLocalization,
     "av_sync": AVSync,
+    "clip_order_prediction": ClipOrderPrediction,
     "ego_motion": EgoMotion,
     "order_prediction": OrderPrediction,
-    "subtitle_matching": SubtitleMatching,
+    "order_verification": OrderVerification,
+    "pace_prediction": PacePrediction,
     "rotation": Rotation,
+    "subtitle_matching": SubtitleMatching,
 }
