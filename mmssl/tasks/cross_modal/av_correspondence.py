@@ -12,8 +12,8 @@ normalisation; vectors are standardised over the gathered batch before they meet
 untrained head says always the same for hundreds of steps); more than one false pair for each true one, weighted to
 count as one, since the towers have to run but once.
 
-Ceiling: music fits music. Where the other clip's sound is of the same class in a share P(same) of the pairs, no model can
-be right in more than ``1 - P(same) / 2``; `ceiling` states it for a corpus.
+Ceiling: music fits music. Where the other clip's sound is of the same class in a share P(same) of the pairs, no model
+can be right in more than ``1 - P(same) / 2``; `ceiling` states it for a corpus.
 """
 
 from __future__ import annotations

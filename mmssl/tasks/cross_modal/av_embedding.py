@@ -1,9 +1,9 @@
 """Audio-visual embeddings, AVE-Net: correspondence that has to pass through one distance.
 
-Arandjelovic and Zisserman, "Objects that sound", arXiv 1712.06651. The question of L3-Net (`av_correspondence`): does this
-second of sound belong to this frame? But the towers end in unit vectors of 128 numbers, and all that the answer is made
-from is their Euclidean distance, through one scale and one bias for each side of a two-way softmax. Vectors of pictures
-and sounds are thereby comparable without further learning: a picture finds its sounds, and a sound its pictures.
+Arandjelovic and Zisserman, "Objects that sound", arXiv 1712.06651. The question of L3-Net (`av_correspondence`): does
+this second of sound belong to this frame? But the towers end in unit vectors of 128 numbers, and all that the answer is
+made from is their Euclidean distance, through one scale and one bias for each side of a two-way softmax. Vectors of
+pictures and sounds are thereby comparable without further learning: a picture finds its sounds, a sound its pictures.
 
 What the pairs are made of, the counter-measures and the ceiling are those of `av_correspondence`, see `frame_sound`.
 Departures from the paper are the same; vectors are standardised over the gathered batch before they are made unit ones.

@@ -9,9 +9,9 @@ Counter-measures against answers that have nothing to do with what is seen and h
 - *Time grid.* AVE-Net's authors found that a net which is given sounds at frame times in positives and at any time in
   negatives reads the framing of the codecs. Here a sound starts at a drawn instant before its frame, in samples and not
   in frames, so that the phase of one says nothing about the phase of the other (`centred=True` gives that up).
-- *Time in the clip.* A fade, a title or a jingle tells frame and sound alike how far the clip is, and so that they are of
-  one time. The sounds a frame is held against are those nearest in time to it on their own clips' clocks, before and
-  after (`same_time=False` draws them).
+- *Time in the clip.* A fade, a title or a jingle tells frame and sound alike how far the clip is, and so that they are
+  of one time. The sounds a frame is held against are those nearest in time to it on their own clips' clocks, before
+  and after (`same_time=False` draws them).
 - Silent clips take no part: silence would only say "no match". What counts is the loudness as recorded; the volume that
   is heard is drawn.
 """
@@ -118,7 +118,7 @@ class FrameSoundTask(PretextTask[Batch, PairExample]):
     def gathered(
         self, pictures: torch.Tensor, sounds: torch.Tensor, weight: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows of the whole batch as `judge` takes them; rows of weight 0, float [N], have no part in statistics."""
+        """The rows of the whole batch as `judge` takes them; those of weight 0, float [N], are in no statistics."""
 
     @abstractmethod
     def judge(self, pictures: torch.Tensor, sounds: torch.Tensor) -> torch.Tensor:

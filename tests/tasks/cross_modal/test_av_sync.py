@@ -125,9 +125,83 @@ def test_score_is_the_mean_of_easy_and_hard() -> None:
     assert mean(outcome, "accuracy") == pytest.approx(
         (mean(outcome, "accuracy_easy") + mean(outcome, "accuracy_hard")) / 2
     )
-    near, far, both = (outcome.metrics[f"accuracy_hard{kind}"] for kind in ("_near", "_far", ""))
+    near, far, both = (outcome.metrics[f"accuracy_{kind}"] for kind in ("off_1.5", "off_2", "hard"))
     assert float(near[0] + far[0]) == pytest.approx(float(both[0]))
     assert float(near[1] + far[1]) == float(both[1])
+
+
+def test_super_hard_sounds_overlap_by_a_fixed_length_and_come_before_and_after_alike() -> None:
+    task = AVSync(size=SIZE, augment=False, super_share=0.6, overlap=0.75)
+    world = World(64, task.window)
+    starts: dict[bool, list[torch.Tensor]] = {False: [], True: []}
+    for epoch in range(20):
+        batch = clock(ramp(world.batch(range(64), epoch)))
+        example = task.pretext(batch, batch.draws("task"), LATE)
+        shown, heard = example.clip[:, 0, 0, 0, 0].double() * 255 / 50, example.wave[:, 0].double() * 10
+        assert float((shown - heard[:64]).abs().max()) < 0.02
+        torch.testing.assert_close(heard[64:] - heard[:64], example.offset, atol=1e-3, rtol=0)
+        close = example.offset.abs() < 1
+        assert example.offset[close].abs().unique().tolist() == pytest.approx([0.25])
+        assert float(example.offset[~close].abs().min()) >= 1.5 - 1e-6
+        assert 0.3 < float(close.float().mean()) < 0.9
+        right, wrong = (start - batch.wanted_times[:, 0, 0] for start in (heard[:64], heard[64:]))
+        starts[False].append(torch.stack([right[~close], wrong[~close]]))
+        starts[True].append(torch.stack([right[close], wrong[close]]))
+    for found in starts.values():
+        right, wrong = torch.cat(found, dim=1).mul(8).round()
+        assert float(right.min()) == float(wrong.min()) == 0  # the first frame of the window, for both
+        assert float(right.max()) == float(wrong.max()) == 16
+        # Where a sound lies says nothing of its being right: the mean over some 500 differs by no more than by chance.
+        assert abs(float(right.mean() - wrong.mean())) < 4 * float(right.std()) * (2 / len(right)) ** 0.5
+
+
+def test_super_hard_sounds_are_told_apart_by_kind_and_by_how_far_they_are_off() -> None:
+    task = AVSync(size=SIZE, super_share=0.5)
+    assert list(task.kinds) == [
+        "accuracy_hard",
+        "accuracy_super",
+        "accuracy_off_0.5",
+        "accuracy_off_1.5",
+        "accuracy_off_2",
+    ]
+    assert list(AVSync(picture=Span(4.0, 8)).kinds)[1:] == [f"accuracy_off_{n}" for n in ("1.5", "2", "2.5", "3")]
+    metrics = outcome_of(multitask_of(task), World(32, task.window).batch(range(32))).metrics
+    counts = {name: float(metrics[f"accuracy_{name}"][1]) for name in ("hard", "super", "off_0.5", "off_1.5", "off_2")}
+    assert counts["super"] == counts["off_0.5"] > 4
+    assert counts["hard"] == counts["off_1.5"] + counts["off_2"] > 4
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "margin"])
+def test_super_hard_negatives_teach_nothing_before_their_time(loss: str) -> None:
+    task = AVSync(size=SIZE, loss=loss, hard_share=1.0, super_share=1.0, super_from=0.75, margin=4.0)
+    multitask = multitask_of(task)
+    batch = World(8, task.window).batch(range(8))
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    assert bool(example.told.any())
+    wave = example.wave.clone()
+    wave[8:] = wave[8:].roll(3, dims=0)
+    for progress, same in ((0.6, True), (0.8, False)):
+        found = []
+        for heard in (example.wave, wave):
+            multitask.encoders.forget()
+            moment = Moment(round(100 * progress), 100, 0, progress)
+            found.append(task(example._replace(wave=heard), multitask.encoders, moment).loss.detach())
+        multitask.encoders.forget()
+        assert torch.allclose(found[0], found[1], rtol=0, atol=1e-6) == same
+
+
+@pytest.mark.parametrize("skew", [0.2, -0.3])
+def test_a_skew_takes_every_sound_late_and_leaves_out_what_was_not_decoded(skew: float) -> None:
+    task = AVSync(size=SIZE, augment=False, skew=skew)
+    world = World(32, task.window)
+    batch = clock(ramp(world.batch(range(32))))
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    kept = example.weight > 0
+    assert 16 < int(kept.sum()) < 32  # clips whose window lies at an end have nothing beyond it
+    shown, heard = example.clip[:, 0, 0, 0, 0].double() * 255 / 50, example.wave[:, 0].double() * 10
+    assert float((heard[:32] - shown - skew)[kept].abs().max()) < 0.02
+    both = kept & example.told
+    torch.testing.assert_close((heard[32:] - heard[:32])[both], example.offset[both], atol=1e-3, rtol=0)
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
@@ -135,6 +209,8 @@ def test_settings_that_cannot_be_are_refused() -> None:
         AVSync(loss="triplet")
     with pytest.raises(UserError, match=r"picture of 2\.0 s holds no two clips of 1\.0 s with a gap of 0\.5 s"):
         AVSync(picture=Span(2.0, 8))
+    with pytest.raises(UserError, match=r"overlap must be above 0 and at least a frame shorter than a clip of 1\.0 s"):
+        AVSync(overlap=0.9)
     with pytest.raises(UserError, match=r"hard_share must be a share in \[0, 1\], got 2"):
         AVSync(hard_share=2)
 
