@@ -80,7 +80,7 @@ class FrameSoundTask(PretextTask[Batch, PairExample]):
         sound_seconds: float = 1.0,
         size: tuple[int, int] = (96, 96),
         dimension: int = 128,
-        others: int = 2,
+        others: int = 4,
         same_time: bool = True,
         centred: bool = False,
         quietest: float = -50.0,
@@ -135,7 +135,8 @@ class FrameSoundTask(PretextTask[Batch, PairExample]):
             picture=frame(batch, times, self.augment),
             wave=wave,
             weight=valid_rows(self, batch) * heard,
-            place=times[:, 0] if self.same_time else drawn,
+            # Frames of one time are put in an order by a draw: that of the batch must not matter.
+            place=times[:, 0] + drawn / self.picture.rate if self.same_time else drawn,
             drawn=drawn,
         )
 
@@ -186,14 +187,14 @@ def frame_and_sound_times(
         times = span_times(batch, picture)
         shown = (times < batch.duration[:, None]).sum(dim=1).clamp(min=1)  # frames before the clip's end
         chosen = times.gather(1, (draws.uniform("frame", (1,)) * shown[:, None]).long())
-        ahead = draws.uniform("frame_in_sound")
-        ahead = torch.full_like(ahead, 0.5) if centred else ahead
         first = batch.audio_start[:, 0]
         latest = torch.maximum(torch.minimum(first + heard.seconds, batch.duration) - seconds, first)
-        low = torch.minimum(torch.maximum(chosen[:, 0] - seconds, first), latest)
-        high = torch.minimum(torch.maximum(chosen[:, 0], first), latest)
-        # The last instant at which the frame is still inside is half open, as draws are.
-        return chosen, high - ahead * (high - low)
+        # Sounds that begin with the frame, and those that end with it, as far as they lie in what was decoded.
+        high, low = (
+            torch.minimum(torch.maximum(chosen[:, 0] - back, first), latest)
+            for back in ((seconds / 2, seconds / 2) if centred else (0.0, seconds))
+        )
+        return chosen, high - draws.uniform("frame_in_sound") * (high - low)
 
     return batch.once(("frame_and_sound_times", picture, heard, seconds, centred), make)
 

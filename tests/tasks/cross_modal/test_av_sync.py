@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
+from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.errors import UserError
-from mmssl.tasks.base import Moment
+from mmssl.tasks.base import Control, Moment, MultiTask
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.views import sub_clip_starts
 from tests.batches import World, make_batch
@@ -215,28 +219,63 @@ def test_settings_that_cannot_be_are_refused() -> None:
         AVSync(hard_share=2)
 
 
+def judged(
+    multitask: MultiTask, metric: str, change: Callable[[Batch], Batch] = lambda batch: batch, **asked: Any
+) -> float:
+    """A metric of a trained task on clips it has not seen, asked with other settings of its pairs."""
+    task = AVSync(size=SIZE, augment=False, **asked)
+    again = MultiTask(multitask.encoders, {"task": task}).eval()
+    task.load_state_dict(multitask.tasks["task"].state_dict())
+    with torch.no_grad():
+        return mean(outcome_of(again, change(World(256, task.window, seed=1).batch(range(256)))), metric)
+
+
+def out_of_order(batch: Batch) -> Batch:
+    """The batch whose frames are in another order, drawn for each clip."""
+    order = batch.draws("order").permutation("order", batch.frames.shape[2])
+    return changed(batch, pixels=batch.frames[torch.arange(len(batch))[:, None], :, order].transpose(1, 2).contiguous())
+
+
 @pytest.mark.slow
-def test_synchronisation_is_learned_and_a_late_sound_is_noticed() -> None:
+def test_synchronisation_is_learned_by_kind_and_by_offset_and_a_wrong_clock_is_noticed() -> None:
     """AVTS, which pools over time, needs the hard negatives for it.
 
     Compared point in time by point in time, a world of single events is learned from easy negatives, too: other clips'
     sounds come at other instants.
     """
-    scores = {}
-    for name, easy_share in (("curriculum", 0.3), ("easy alone", 1.1)):
-        task = AVSync(size=SIZE, easy_share=min(easy_share, 1.0), augment=False)
-        multitask = train(task, steps=160)
-        world = World(256, task.window, seed=1)
-        with torch.no_grad():
-            outcome = outcome_of(multitask, world.batch(range(256)))
-            scores[name] = (mean(outcome, "accuracy_easy"), mean(outcome, "accuracy_hard"))
-            if name == "curriculum":
-                # The whole sound 200 ms late, as a wrong clock would have it.
-                batch = world.batch(range(256))
-                late = changed(batch, audio=batch.audio.roll(3200, dims=-1))
-                scores["late"] = (0.0, mean(outcome_of(multitask, late), "accuracy_hard"))
-    assert scores["curriculum"][0] > 0.9
-    assert scores["curriculum"][1] > 0.85
-    assert scores["easy alone"][0] > 0.9
-    assert scores["curriculum"][1] > scores["easy alone"][1] - 0.03
-    assert scores["late"][1] < scores["curriculum"][1] - 0.1
+    curriculum = train(AVSync(size=SIZE, easy_share=0.3, augment=False), steps=160)
+    easy, hard = (judged(curriculum, f"accuracy_{kind}") for kind in ("easy", "hard"))
+    assert easy > 0.9
+    assert hard > 0.85
+    # The further off, the easier: from an eighth of a second (a frame) to a second and a half.
+    close = [judged(curriculum, "accuracy_super", super_share=1.0, overlap=1 - off) for off in (0.125, 0.25, 0.5)]
+    assert close[0] > 0.55
+    assert close[0] < close[1] < hard + 0.02
+    assert close[1] < close[2] + 0.03
+    # A clock that is 200 ms off, either way, and a picture whose time is out of order.
+    for skew in (0.2, -0.2):
+        assert judged(curriculum, "accuracy_hard", skew=skew) < hard - 0.1
+    assert judged(curriculum, "accuracy_hard", out_of_order) == pytest.approx(0.5, abs=0.1)
+
+    easy_alone = train(AVSync(size=SIZE, easy_share=1.0, augment=False), steps=160)
+    assert judged(easy_alone, "accuracy_easy") > 0.9
+    assert hard > judged(easy_alone, "accuracy_hard") - 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", ["broken_pairs", "blind"])
+def test_controls_teach_nothing(control: Control) -> None:
+    """Law 6."""
+    multitask = train(AVSync(size=SIZE, augment=False), steps=60, control=control)
+    for kind in ("easy", "hard"):
+        assert judged(multitask, f"accuracy_{kind}") == pytest.approx(0.5, abs=0.08), kind
+
+
+@pytest.mark.slow
+def test_super_hard_negatives_sharpen_what_is_told_apart() -> None:
+    found = {}
+    for share in (0.0, 0.5):
+        task = AVSync(size=SIZE, easy_share=0.3, super_share=share, super_from=0.5, hard_share=0.5, augment=False)
+        found[share] = judged(train(task, steps=160), "accuracy_super", super_share=1.0, overlap=0.5)
+    assert found[0.5] > 0.8
+    assert found[0.5] > found[0.0] - 0.05
