@@ -42,7 +42,7 @@ def show_frames(axes: Any, frames: torch.Tensor, title: str) -> None:
 
 
 def save(figure: Any, out: str) -> None:
-    """Write the figure as a PNG of 96 colours: spectrograms are noise, which nothing else makes small."""
+    """Write the figure as a PNG of 200 colours: spectrograms are noise, which nothing else makes small."""
     whole = io.BytesIO()
     figure.savefig(whole, dpi=80)
-    Image.open(whole).convert("RGB").quantize(96, dither=Image.Dither.NONE).save(out, optimize=True)
+    Image.open(whole).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(out, optimize=True)
