@@ -28,6 +28,15 @@ def row_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @in_float32
+def row_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Euclidean distance [N] of each row of [N, D] from the same row of the other [N, D]; at least 1e-4.
+
+    The slope of a square root is infinite at 0, where both are the same: below 1e-4 it is taken to be 0.
+    """
+    return (a - b).square().sum(dim=1).clamp(min=1e-8).sqrt()
+
+
+@in_float32
 def bag_products(a: torch.Tensor, bags: torch.Tensor) -> torch.Tensor:
     """Scalar products [N, M, K] of vectors [N, D] with the K members of each bag [M, K, D]."""
     return (a @ bags.flatten(0, 1).T).reshape(len(a), *bags.shape[:2])

@@ -12,6 +12,8 @@ import torch.multiprocessing as multiprocessing
 from mmssl.batch import Batch
 from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import MultiTask
+from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
+from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
@@ -23,9 +25,11 @@ CLIPS = 8
 
 def multitask_of_all() -> MultiTask:
     tasks: dict[str, Any] = {
+        "av_correspondence": AVCorrespondence(size=(32, 32)),
+        "av_embedding": AVEmbedding(size=(32, 32), same_time=False),
         "av_localization": AVLocalization(size=(32, 32)),
         "av_sync": AVSync(size=(32, 32)),
-        "av_sync_margin": AVSync(size=(32, 32), loss="margin"),
+        "av_sync_margin": AVSync(size=(32, 32), loss="margin", super_share=0.5),
         "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),
     }
     torch.manual_seed(0)

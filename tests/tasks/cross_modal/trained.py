@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from mmssl.batch import Batch
-from mmssl.tasks.base import Moment, MultiTask, Outcome, PretextTask
+from mmssl.tasks.base import Control, Moment, MultiTask, Outcome, PretextTask
 from tests.batches import World, small_encoders, truth_of
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 9, 0.9)
@@ -50,11 +51,19 @@ def mean(outcome: Outcome, metric: str) -> float:
 
 
 def train(
-    task: PretextTask[Any, Any], *, steps: int, clips: int = 256, batch_size: int = 32, distractor: bool = False
+    task: PretextTask[Any, Any],
+    *,
+    steps: int,
+    clips: int = 256,
+    batch_size: int = 32,
+    distractor: bool = False,
+    control: Control = "none",
+    change: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> MultiTask:
-    """The task trained on a world of its own window."""
+    """The task trained on a world of its own window, whose batches `change` may make over, as a control or not."""
     world = World(clips, task.window, seed=0, distractor=distractor)
     multitask = multitask_of(task).train()
+    multitask.control = control
     optimizer = torch.optim.AdamW(multitask.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(0)
@@ -62,7 +71,7 @@ def train(
         torch.manual_seed(0)
         for step in range(steps):
             rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
-            batch = world.batch(rows, epoch=step)
+            batch = change(world.batch(rows, epoch=step))
             loss, _ = multitask(batch, Moment(step, steps, step, step / steps), truth=truth_of(batch))
             optimizer.zero_grad()
             loss.backward()
