@@ -14,6 +14,7 @@ from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import MultiTask
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.localization_rules import Fnac, Lvs, Slavc
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from tests.batches import World, small_encoders
 from tests.tasks.cross_modal.trained import LATE, changed
@@ -24,6 +25,9 @@ CLIPS = 8
 def multitask_of_all() -> MultiTask:
     tasks: dict[str, Any] = {
         "av_localization": AVLocalization(size=(32, 32)),
+        "av_localization_lvs": AVLocalization(size=(32, 32), rule=Lvs()),
+        "av_localization_slavc": AVLocalization(size=(32, 32), rule=Slavc()),
+        "av_localization_fnac": AVLocalization(size=(32, 32), rule=Fnac()),
         "av_sync": AVSync(size=(32, 32)),
         "av_sync_margin": AVSync(size=(32, 32), loss="margin"),
         "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),
