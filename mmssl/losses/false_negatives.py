@@ -59,7 +59,7 @@ def false_negative_terms(
     weight: torch.Tensor,
     temperature: float = 0.03,
     threshold: float = 0.6,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """The three distances: sounds with pairs, sounds with foregrounds, pictures with pairs.
 
     Args:
@@ -71,14 +71,15 @@ def false_negative_terms(
         threshold: of the foreground.
 
     Returns:
-        Three scalars, as published each meant to count a hundredfold.
+        [3]; as published, each is meant to count a hundredfold.
     """
     pairs = similarity.amax(dim=2) / temperature
     alike = sounds @ sounds.T / temperature
     foreground = foreground_mean(places, similarity.diagonal(dim1=0, dim2=1).T, threshold)
     pictures = places.mean(dim=2)
-    return (
+    terms = (
         distribution_distance(alike, pairs, weight),
         distribution_distance(alike, foreground @ foreground.T / temperature, weight),
         distribution_distance(pictures @ pictures.T / temperature, pairs, weight),
     )
+    return torch.stack(terms)

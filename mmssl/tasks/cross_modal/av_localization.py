@@ -120,7 +120,7 @@ class LocalizationMatcher(Matcher):
     def _unit(self, scaled: torch.Tensor) -> torch.Tensor:
         """Each head's part of [N, D, ...] at length ``heads ** -0.5``, the whole at length 1."""
         parts = F.normalize(scaled.unflatten(1, (self.heads, -1)), dim=2)
-        return parts.flatten(1, 2) * self.heads**-0.5
+        return torch.as_tensor(parts.flatten(1, 2) * self.heads**-0.5)
 
     def embed(self, modality: str, features: Features) -> torch.Tensor:
         """Unit vectors [B, D]; a picture's is the mean over its places."""
