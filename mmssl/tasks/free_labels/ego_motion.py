@@ -100,7 +100,7 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
         if labels not in ("pose", "vectors", "warp"):
             raise ValueError(f"ego_motion: labels are pose, vectors or warp, not '{labels}'")
         if labels != "pose":
-            self.needs_truth = ()  # type: ignore[misc]  # of this one object
+            self.needs_truth = ()  # type: ignore[misc, assignment]  # of this one object
         self.labels, self.picture, self.width = labels, picture, width
         self.least, self.most = (max(1, round(seconds * picture.rate)) for seconds in gap_seconds)
         self.least, self.most = (min(steps, picture.count - 1) for steps in (self.least, self.most))

@@ -16,6 +16,7 @@ from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
 from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.localization_rules import Fnac, Lvs, Slavc
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from tests.batches import World, small_encoders
 from tests.tasks.cross_modal.trained import LATE, changed
@@ -28,6 +29,9 @@ def multitask_of_all() -> MultiTask:
         "av_correspondence": AVCorrespondence(size=(32, 32)),
         "av_embedding": AVEmbedding(size=(32, 32), same_time=False),
         "av_localization": AVLocalization(size=(32, 32)),
+        "av_localization_lvs": AVLocalization(size=(32, 32), rule=Lvs()),
+        "av_localization_slavc": AVLocalization(size=(32, 32), rule=Slavc()),
+        "av_localization_fnac": AVLocalization(size=(32, 32), rule=Fnac()),
         "av_sync": AVSync(size=(32, 32)),
         "av_sync_margin": AVSync(size=(32, 32), loss="margin", super_share=0.5),
         "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),

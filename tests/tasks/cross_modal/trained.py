@@ -72,10 +72,12 @@ def train(
         for step in range(steps):
             rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
             batch = change(world.batch(rows, epoch=step))
-            loss, _ = multitask(batch, Moment(step, steps, step, step / steps), truth=truth_of(batch))
+            moment = Moment(step, steps, step, step / steps)
+            loss, outcomes = multitask(batch, moment, truth=truth_of(batch))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
             optimizer.step()
+            multitask.after_step({"task": [outcomes["task"].carry]}, moment)
             schedule.step()
     return multitask.eval()
