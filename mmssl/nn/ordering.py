@@ -40,7 +40,7 @@ class PlacedFeature(nn.Module):
         conv = nn.Conv3d if steps else nn.Conv2d
         # One group: levels of any width come in, before their last normalisation.
         self.squeeze = nn.Sequential(nn.GroupNorm(1, entering), nn.ReLU(), conv(entering, squeezed, 1))
-        self.dense = nn.Linear(encoder.width + squeezed * max(steps, 1) * grid * grid, width)
+        self.join = nn.Linear(encoder.width + squeezed * max(steps, 1) * grid * grid, width)
 
     def forward(self, features: Features) -> torch.Tensor:
         """Float [N, width] of features of N pictures or clips."""
@@ -49,7 +49,7 @@ class PlacedFeature(nn.Module):
             cells = functional.adaptive_avg_pool3d(level, (self.steps, self.grid, self.grid))
         else:
             cells = functional.adaptive_avg_pool2d(level, self.grid)
-        return torch.as_tensor(self.dense(torch.cat([features.pooled, cells.flatten(1)], dim=1)))
+        return torch.as_tensor(self.join(torch.cat([features.pooled, cells.flatten(1)], dim=1)))
 
 
 def without_common(parts: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:

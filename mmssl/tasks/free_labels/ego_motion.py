@@ -101,7 +101,7 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
             raise ValueError(f"ego_motion: labels are pose, vectors or warp, not '{labels}'")
         if labels != "pose":
             self.needs_truth = ()  # type: ignore[misc, assignment]  # of this one object
-        self.labels, self.picture, self.width = labels, picture, width
+        self.motion_from, self.picture, self.width = labels, picture, width
         self.least, self.most = (max(1, round(seconds * picture.rate)) for seconds in gap_seconds)
         self.least, self.most = (min(steps, picture.count - 1) for steps in (self.least, self.most))
         if not 1 <= self.least <= self.most:
@@ -149,11 +149,11 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
         pair = times[rows[:, None], torch.stack([start, start + gap], dim=1)]
         frames = batch.frames_at(pair)
         valid = valid_rows(self, batch)
-        if self.labels == "warp":
+        if self.motion_from == "warp":
             reach = torch.tensor(WARP, dtype=torch.float64, device=batch.device)
             motion = (2 * draws.uniform("warp", (4,)).double() - 1) * reach
             frames = self._warped(frames[:, :1], motion, draws)
-        elif self.labels == "pose":
+        elif self.motion_from == "pose":
             poses, known = batch.privileged_at("pose", pair)
             motion = relative_pose(poses[:, 0], poses[:, 1])
             valid = valid * known.all(dim=1)
