@@ -112,8 +112,8 @@ def test_controls_of_law_6_on_discs() -> None:
 
 def test_a_fade_is_a_shortcut_and_normalisation_closes_it() -> None:
     fading = functools.partial(still_films, ramp=0.5)
-    assert train_and_score(task_of(motion_threshold=0.0, normalise=False), fading, steps=40) > 0.6
-    closed = train_and_score(task_of(motion_threshold=0.0), fading, steps=25)
+    assert train_and_score(task_of(motion_threshold=0.0, clearness=0.0, normalise=False), fading, steps=40) > 0.6
+    closed = train_and_score(task_of(motion_threshold=0.0, clearness=0.0), fading, steps=25)
     assert abs(closed - 1 / 6) < 2.58 * (1 / 6 * 5 / 6 / 128) ** 0.5
 
 
@@ -127,7 +127,7 @@ def test_motion_that_is_the_same_backwards_leaves_two_orders_alike() -> None:
         films[first] = films[first][:, np.roll(np.arange(24), 12)]  # out first, in afterwards
         return films
 
-    symmetric = {"frames": 6, "interval": 3, "motion_threshold": 0.0}  # all 24 frames: no place tells
+    symmetric = {"frames": 6, "interval": 3, "motion_threshold": 0.0, "clearness": 0.0}  # all 24 frames: no place tells
     found = train_and_score(task_of(**symmetric), either, steps=200)
     assert 0.3 < found < 0.5 + 2.58 * (0.25 / 128) ** 0.5
 
