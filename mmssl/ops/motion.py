@@ -182,3 +182,28 @@ def unlike_both(distances: torch.Tensor, pairs: torch.Tensor, threshold: int) ->
     unlike = distances >= threshold
     apart = unlike[:, pairs[:, 0], pairs[:, 1]]
     return unlike[:, pairs[:, 0]] & unlike[:, pairs[:, 1]] & apart[:, :, None]
+
+
+def seen_in_order(distances: torch.Tensor, pairs: torch.Tensor, clearness: float) -> torch.Tensor:
+    """Whether the two of three frames that are furthest apart in time are so in looks, too.
+
+    Something that swings looks, half a turn later, further away than at the end: of such frames nobody could say which
+    came between the others.
+
+    Args:
+        distances: int64 [B, T, T], of `frame_distances`.
+        pairs: int64 [N, 2], two of the three frames, rising.
+        clearness: share of the largest of the three differences that the one between the outermost two has to reach;
+            1 takes nothing but plain cases, 0 takes all. A little below 1 lets in what has moved by more than its size:
+            then all differences are alike.
+
+    Returns:
+        Bool [B, N, T], for every third frame.
+    """
+    first, last = distances[:, pairs[:, 0]], distances[:, pairs[:, 1]]
+    between = distances[:, pairs[:, 0], pairs[:, 1]][:, :, None].expand_as(first)
+    frame = torch.arange(distances.shape[-1], device=distances.device)
+    before, behind = frame < pairs[:, :1], frame > pairs[:, 1:]
+    outermost = torch.where(before, last, torch.where(behind, first, between))
+    largest = torch.maximum(torch.maximum(first, last), between)
+    return outermost * 1000 >= round(1000 * clearness) * largest

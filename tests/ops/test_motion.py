@@ -19,6 +19,7 @@ from mmssl.ops.motion import (
     frame_tuples,
     motion_map,
     order_slack,
+    seen_in_order,
     unlike_both,
 )
 
@@ -151,3 +152,19 @@ def test_what_looks_like_one_of_a_pair_is_found() -> None:
     fit = unlike_both(distances, torch.tensor([[0, 2], [0, 4]]), 1)
     assert fit[0, 0].tolist() == [False, True, False, True, False, True]  # 4 looks like 0
     assert not bool(fit[0, 1].any())  # the pair itself is alike
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.9, 1.0]))
+def test_outermost_frames_look_the_most_unlike(seed: int, clearness: float) -> None:
+    drawn = torch.randint(0, 1000, (2, 6, 6), generator=torch.Generator().manual_seed(seed))
+    distances = drawn + drawn.transpose(1, 2)
+    pairs = frame_pairs(6, 2, 3)
+    found = seen_in_order(distances, pairs, clearness)
+    for row, (number, (b, d)), t in itertools.product(range(2), enumerate(pairs.tolist()), range(6)):
+        if t in (b, d):
+            continue
+        first, middle, last = sorted((b, d, t))
+        ends = int(distances[row, first, last])
+        most = max(ends, int(distances[row, first, middle]), int(distances[row, middle, last]))
+        assert bool(found[row, number, t]) == (1000 * ends >= round(1000 * clearness) * most)

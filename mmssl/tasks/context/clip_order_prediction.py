@@ -9,8 +9,8 @@ pair features together through the classifier.
 
 Shortcuts that are closed: frames are left out between the clips, so their ends do not match; each clip has its own crop
 (no camera drift tells the order) and its frames are brought to one mean and contrast (no fade does); a clip in which
-nothing moves gives no row. All clips of a batch go through the encoder in one pass, in the order of time: no statistics
-of a slot exist that could betray what it holds.
+nothing moves, or something swings so that another order looks smoother, gives no row. All clips of a batch go through
+the encoder in one pass, in the order of time: no statistics of a slot exist that could betray what it holds.
 
 Departures from the paper: crops lie about the motion; a mirror is drawn for the whole tuple; the encoder's map enters
 on a coarse grid beside the pooled vector, what the clips have in common is taken off, and the pair layer sees their
@@ -30,7 +30,7 @@ from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.ordering import OrderClassifier, PlacedFeature
-from mmssl.ops.motion import UNIT
+from mmssl.ops.motion import UNIT, order_slack
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.context.looks import crop_fits, crop_side, motion_of, show
@@ -65,6 +65,8 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
         jitter: largest shift of a clip's own crop, as a share of the crop; at least a pixel where not 0.
         motion_threshold: how unlike the two most similar clips must be for the row to count, mean absolute difference
             of their frames in grey ranges (255 is 1) after the contrast was brought to 0.2.
+        clearness: share of the way through the clips in the order of time that every other way has to reach; 0 takes
+            all, as the paper does.
         orders: orders shown of each tuple, of different classes; 0 for all N!.
         width: features a clip, and a pair of clips.
         dropout: share of the pair features dropped in training (the paper's is 0.5).
@@ -87,6 +89,7 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
         crop: float = 0.75,
         jitter: float = 1 / 16,
         motion_threshold: float = 0.01,
+        clearness: float = 0.9,
         orders: int = 0,
         width: int = 256,
         dropout: float = 0.2,
@@ -117,7 +120,7 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
         self.window = Window(picture=picture, size=size)
         self.clips, self.frames, self.interval = clips, frames, interval
         self.crop, self.jitter = crop, jitter
-        self.motion_threshold = motion_threshold
+        self.motion_threshold, self.clearness = motion_threshold, clearness
         self.orders = orders or len(table)
         self.width, self.dropout = width, dropout
         self.normalise = normalise
@@ -145,16 +148,7 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
         )
         shown = shown.reshape(len(batch) * self.clips, self.frames, 3, self.side, self.side).transpose(1, 2)
 
-        # Frame by frame: something that swings shows the same frames in every clip, and no order.
-        each = start[:, :, None] + torch.arange(self.frames, device=batch.device)  # [B, N, F]
-        rows = torch.arange(len(batch), device=batch.device)[:, None]
-        unlike = torch.stack(
-            [
-                motion.distances[rows, each[:, i], each[:, j]].sum(dim=1)
-                for i, j in itertools.combinations(range(self.clips), 2)
-            ]
-        ).amin(dim=0)
-        moves = unlike >= self.motion_threshold * UNIT * self.frames
+        moves = self._told(motion.distances, start)
         valid = valid_rows(self, batch) * inside(batch, span_times(batch, self.picture)[:, 0], self.picture.seconds)
         label = draws.permutation("class", len(self.table))[:, : self.orders]
         return ClipOrderExample(
@@ -165,6 +159,21 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
             valid=valid,
             start=start,
         )
+
+    def _told(self, distances: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        """Bool [B]: whether the clips differ, and lie in the order of time on about the shortest way through them all.
+
+        Something that swings shows the same frames in every clip, or the most unlike ones next to each other.
+        """
+        each = start[:, :, None] + torch.arange(self.frames, device=start.device)  # [B, N, F]
+        rows = torch.arange(len(start), device=start.device)[:, None, None, None]
+        unlike = distances[rows, each[:, :, None], each[:, None]].sum(dim=3)  # [B, N, N], frame by frame
+        apart = torch.ones(self.clips, self.clips, dtype=torch.bool, device=start.device).triu(1)
+        moves = unlike[:, apart].amin(dim=1) >= self.motion_threshold * UNIT * self.frames
+        way = unlike.diagonal(offset=1, dim1=1, dim2=2).sum(dim=1)
+        all_clips = torch.arange(self.clips, device=start.device)[None]
+        other = way + order_slack(unlike, all_clips)[:, 0] if self.clips > 2 else way
+        return moves & (other * 1000 >= round(1000 * self.clearness) * way)
 
     def forward(self, example: ClipOrderExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-entropy over the orders, averaged over the valid rows of all ranks."""

@@ -7,7 +7,8 @@ is shown backwards as often as forwards, with the same label: the direction of t
 
 Shortcuts that are closed: the outer frames b and d are the same in both classes, so only the middle tells; frames a and
 e lie close to the pair and pairs are short, so that the middle of a clip is not where the true middles are; where
-nothing moves there is no row; a middle frame that looks like b or d is not used, for nobody could tell. Each frame's
+nothing moves there is no row; a middle frame that looks like b or d is not used, nor are three frames of something that
+swings and of which the outermost do not look the most unlike, for nobody could tell. Each frame's
 crop jitters by itself and is brought to one mean and contrast (no camera drift or fade gives the order away).
 
 Departures from the paper:
@@ -33,7 +34,7 @@ from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.ordering import PlacedFeature, without_common
-from mmssl.ops.motion import UNIT, beside, frame_pairs, unlike_both
+from mmssl.ops.motion import UNIT, beside, frame_pairs, seen_in_order, unlike_both
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.context.looks import crop_fits, crop_side, motion_of, show
@@ -63,6 +64,8 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         wrong: false triples for each true one; 3 makes the paper's best share, 25 % true.
         difference: how unlike b, d and the middle must be, mean absolute difference in grey ranges (255 is 1) after the
             contrast was brought to 0.2.
+        clearness: share of the largest difference between three frames that the two outermost in time have to reach;
+            0 takes all, as the paper does.
         width: features a frame, and of the hidden layer.
         normalise: bring each frame to one mean and contrast (off only to show what that is good for).
         split: keep one colour channel a frame.
@@ -84,6 +87,7 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         outside_seconds: tuple[float, float] = (0.25, 1.0),
         wrong: int = 3,
         difference: float = 0.01,
+        clearness: float = 0.9,
         width: int = 256,
         normalise: bool = True,
         split: bool = False,
@@ -110,6 +114,7 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         self.window = Window(picture=picture, size=size)
         self.crop, self.jitter = crop, jitter
         self.wrong, self.difference, self.width = wrong, difference, width
+        self.clearness = clearness
         self.normalise, self.split = normalise, split
 
     @property
@@ -128,6 +133,7 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         frames = batch.frames_of(self.picture)
         motion = motion_of(frames, self.side)
         fit = unlike_both(motion.distances, self.pairs, round(self.difference * UNIT))
+        fit = fit & seen_in_order(motion.distances, self.pairs, self.clearness)
         true, false = fit & self.between, fit & self.outside
         usable = true.any(dim=2) & false.any(dim=2)  # [B, N]
         # Motion passed between b and d: the differences of neighbouring frames, summed.

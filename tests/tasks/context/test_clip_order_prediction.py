@@ -21,7 +21,8 @@ MOMENT = Moment(0, 1, 0, 0.0)
 
 
 def task_of(**settings: Any) -> ClipOrderPrediction:
-    small = {"picture": SPAN, "size": (32, 32), "frames": 4, "interval": 3, "width": 64}
+    # The small discs soon move by more than their size; what they then hide of the ground makes all ways uneven.
+    small = {"picture": SPAN, "size": (32, 32), "frames": 4, "interval": 3, "width": 64, "clearness": 0.5}
     return ClipOrderPrediction(**(small | settings))
 
 
@@ -93,6 +94,20 @@ def test_a_film_without_motion_gives_no_row(ramp: float) -> None:
     assert example.valid.tolist() == [1] * 8
 
 
+def test_a_film_that_turns_back_gives_no_row() -> None:
+    """Discs that are half-way back in the last clip: to see it in the second place would be smoother."""
+    span = Span(18 / 8, 8.0)
+    there = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 9, 8, 7, 4, 5, 6, 7]
+    films = moving_discs(40, 0)[:, there]
+    kept = []
+    for clearness in (0.0, 0.9):
+        batch = picture_batch(films, span=span)
+        task = task_of(picture=span, clearness=clearness)
+        kept.append(float(task.pretext(batch, batch.draws("t"), MOMENT).weight.mean()))
+    assert kept[0] == 1.0
+    assert kept[1] < 0.2
+
+
 def test_a_film_that_is_too_short_gives_no_row() -> None:
     batch = picture_batch(moving_discs(4, 0))
     batch = dataclasses.replace(batch, duration=torch.tensor([3.0, 2.95, 2.5, 1.0], dtype=torch.float64), _made={})
@@ -112,8 +127,8 @@ def test_controls_of_law_6_on_discs() -> None:
 
 def test_a_fade_is_a_shortcut_and_normalisation_closes_it() -> None:
     fading = functools.partial(still_films, ramp=0.5)
-    assert train_and_score(task_of(motion_threshold=0.0, normalise=False), fading, steps=40) > 0.6
-    closed = train_and_score(task_of(motion_threshold=0.0), fading, steps=25)
+    assert train_and_score(task_of(motion_threshold=0.0, clearness=0.0, normalise=False), fading, steps=40) > 0.6
+    closed = train_and_score(task_of(motion_threshold=0.0, clearness=0.0), fading, steps=25)
     assert abs(closed - 1 / 6) < 2.58 * (1 / 6 * 5 / 6 / 128) ** 0.5
 
 
@@ -127,7 +142,7 @@ def test_motion_that_is_the_same_backwards_leaves_two_orders_alike() -> None:
         films[first] = films[first][:, np.roll(np.arange(24), 12)]  # out first, in afterwards
         return films
 
-    symmetric = {"frames": 6, "interval": 3, "motion_threshold": 0.0}  # all 24 frames: no place tells
+    symmetric = {"frames": 6, "interval": 3, "motion_threshold": 0.0, "clearness": 0.0}  # all 24 frames: no place tells
     found = train_and_score(task_of(**symmetric), either, steps=200)
     assert 0.3 < found < 0.5 + 2.58 * (0.25 / 128) ** 0.5
 

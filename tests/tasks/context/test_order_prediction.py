@@ -141,11 +141,15 @@ def test_logits_are_those_of_the_concatenated_pairs() -> None:
 
 
 def test_a_fade_is_a_shortcut_and_normalisation_closes_it() -> None:
-    """Still films that grow brighter: without split and normalisation the ramp tells the order, then nothing does."""
+    """Still films that grow brighter: without split and normalisation the ramp tells the order, then nothing does.
+
+    The frames' own shifts are needed for it, too: on equal pixels the rounding to bytes drifts with the ramp, and is
+    seen (0.56 with a floor of 0.08).
+    """
     fading = functools.partial(still_films, ramp=0.5)
     without = order_task(normalise=False, split=False, motion_threshold=0.0, jitter=0.0)
     open_door = train_and_score(without, fading, steps=60)
-    closed = train_and_score(order_task(split=False, motion_threshold=0.0, jitter=0.0), fading, steps=40)
+    closed = train_and_score(order_task(split=False, motion_threshold=0.0), fading, steps=40)
     assert open_door > 0.9
     assert abs(closed - 1 / 12) < NOISE
 

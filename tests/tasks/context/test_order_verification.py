@@ -71,7 +71,7 @@ def test_middles_that_look_like_an_outer_frame_are_not_used() -> None:
     for end in (0, 1):
         unlike = distances[rows, example.chosen[:, end : end + 1], example.chosen[:, 2:]]
         assert int(unlike[used].min()) >= DIFFERENCE * UNIT
-    anything = example_of(task_of(difference=0.0), films).chosen
+    anything = example_of(task_of(difference=0.0, clearness=0.0), films).chosen
     assert int(distances[rows, anything[:, :1], anything[:, 2:]].min()) == 0
 
 
@@ -118,8 +118,8 @@ def test_controls_of_law_6_on_discs() -> None:
 
 def test_still_films_teach_nothing_and_a_fade_only_where_it_is_left_in() -> None:
     fading = functools.partial(still_films, ramp=0.5)
-    assert train_and_score(task_of(difference=0.0, normalise=False), fading, steps=30) > 0.8
-    assert abs(train_and_score(task_of(difference=0.0), fading, steps=30) - 0.5) < NOISE
+    assert train_and_score(task_of(difference=0.0, clearness=0.0, normalise=False), fading, steps=30) > 0.8
+    assert abs(train_and_score(task_of(difference=0.0, clearness=0.0), fading, steps=30) - 0.5) < NOISE
 
 
 def test_bad_settings_are_refused() -> None:
