@@ -7,12 +7,16 @@ from typing import Any
 from mmssl.tasks.base import PretextTask
 from mmssl.tasks.context.order_prediction import OrderPrediction
 from mmssl.tasks.context.rotation import Rotation
+from mmssl.tasks.cross_modal.av_clustering import AVClustering
+from mmssl.tasks.cross_modal.av_instance import AVInstance
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
+    "av_clustering": AVClustering,
+    "av_instance": AVInstance,
     "av_localization": AVLocalization,
     "av_sync": AVSync,
     "order_prediction": OrderPrediction,
