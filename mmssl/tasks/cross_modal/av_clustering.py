@@ -47,7 +47,7 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.cross_modal.matching import own_rows
 from mmssl.tasks.identity import sample_ids
-from mmssl.tasks.views import inside, picture_clip, sound, span_times
+from mmssl.tasks.views import inside, picture_clip, sound, sound_start, span_times
 
 RULES = ("xdc", "selavi")
 MODALITIES = ("video", "audio")
@@ -197,9 +197,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         """The clip and the sound about its middle; labels need features, so they are made in `forward`."""
         times = span_times(batch, self.picture)
         clip = picture_clip(batch, times, self.augment)
-        first = batch.audio_start[:, 0]
-        start = times[:, 0] + (self.picture.seconds - self.sound_seconds) / 2
-        start = torch.minimum(torch.maximum(start, first), first + self.sound_span.seconds - self.sound_seconds)
+        start = sound_start(batch, self.picture, self.sound_span, self.sound_seconds)
         wave = sound(batch, start, self.sound_seconds, self.augment)
         heard = loudness(batch.audio_between(start, self.sound_seconds)) > self.quietest
         there = inside(batch, times[:, 0], self.picture.seconds)

@@ -45,7 +45,7 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.cross_modal.matching import own_rows
 from mmssl.tasks.identity import sample_ids
-from mmssl.tasks.views import inside, picture_clip, sound, span_times
+from mmssl.tasks.views import inside, picture_clip, sound, sound_start, span_times
 
 CHOICES = 8  # candidates of the score, so that its floor is 1/8 whatever the batch size
 
@@ -180,10 +180,7 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
         """The clip, the sound about its middle, and the sample's id."""
         times = span_times(batch, self.picture)
         clip = picture_clip(batch, times, self.augment)
-        # Centred on the clip, moved inside the sound that was decoded.
-        first = batch.audio_start[:, 0]
-        start = times[:, 0] + (self.picture.seconds - self.sound_seconds) / 2
-        start = torch.minimum(torch.maximum(start, first), first + self.sound_span.seconds - self.sound_seconds)
+        start = sound_start(batch, self.picture, self.sound_span, self.sound_seconds)
         wave = sound(batch, start, self.sound_seconds, self.augment)
         # Loudness as recorded: whether a clip takes part must not hang on the drawn volume.
         heard = loudness(batch.audio_between(start, self.sound_seconds)) > self.quietest

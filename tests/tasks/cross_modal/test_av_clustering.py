@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -143,12 +142,15 @@ def test_one_big_cluster_is_at_the_floor_and_shows_in_the_entropy(rule: str) -> 
             task.classify[name].linear.bias.copy_(torch.tensor([9.0, 0, 0, 0]).repeat(task.heads))
             if rule == "xdc":
                 task.centroids[name].means.zero_()  # the first is nearest to all
-    task.potential.zero_() if rule == "selavi" else None
+        if rule == "selavi":
+            task.potential.zero_()
     outcome = outcome_of(multitask, world.batch(range(8)))
     assert mean(outcome, "accuracy") == mean(outcome, "floor") == 1.0
-    even = {name: logits.clone() for name, logits in logits_of(multitask, outcome).items()}
-    labels = task.labels({name: outcome.carry[name] for name in even}, even)["video"]
-    assert float(torch.special.entr(F.one_hot(labels, 4).float().mean(dim=1)).sum()) == 0.0
+    # At the next estimate k-means refills its clusters; classifiers that say one thing of all leave Sinkhorn nothing to
+    # tell apart, and the entropy says so.
+    step(multitask, world.batch(range(8)), ESTIMATE)
+    entropy = mean(outcome_of(multitask, world.batch(range(8))), "label_entropy")
+    assert entropy > 0.5 if rule == "xdc" else entropy < 0.1
 
 
 def test_the_floor_is_agreement_with_other_clips() -> None:
@@ -179,24 +181,30 @@ def test_what_cannot_be_is_refused() -> None:
             task_of(**wrong)
 
 
-def scores_of(rule: str, control: Any, steps: int, clips: int = 64) -> tuple[float, float, float]:
+def scores_of(rule: str, control: Any, steps: int, clips: int = 96, **settings: Any) -> tuple[float, float, float]:
     """Held-out agreement, that with other clips, and the entropy of the labels."""
-    task = task_of(rule=rule, clusters=8, queue=128 if clips > 64 else 64, augment=True, iterations=20)
-    found = held_out(
-        train(task, steps=steps, control=control, clips=clips), ["accuracy", "floor", "label_entropy"], clips
-    )
+    task = task_of(rule=rule, clusters=6, queue=clips, augment=True, **settings)
+    multitask = train(task, steps=steps, control=control, clips=clips, batch_size=24)
+    found = held_out(multitask, ["accuracy", "floor", "label_entropy"], clips)
     return found["accuracy"], found["floor"], found["label_entropy"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_it_learns_from_true_pairs_in_a_moment(rule: str) -> None:
+    accuracy, floor, entropy = scores_of(rule, "none", 32, picture=Span(0.25, 8.0), sound_seconds=0.5)
+    assert accuracy > floor + 0.2
+    assert floor < 0.3
+    assert entropy > 0.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_it_learns_from_true_pairs_and_only_from_them(rule: str) -> None:
     """Law 6, and clusters that stay apart."""
-    accuracy, floor, entropy = scores_of(rule, "none", 100, 256)
+    accuracy, floor, entropy = scores_of(rule, "none", 100, 240)
     assert accuracy > floor + 0.4
-    assert floor < 0.25
+    assert floor < 0.3
     assert entropy > 0.5
     for control in ("broken_pairs", "blind"):
-        accuracy, floor, _ = scores_of(rule, control, 60, 256)
+        accuracy, floor, _ = scores_of(rule, control, 60, 240)
         assert accuracy < floor + 0.12
-        assert math.isfinite(accuracy)
