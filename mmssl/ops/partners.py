@@ -29,3 +29,37 @@ def ring_partner(drawn: torch.Tensor, valid: torch.Tensor, shift: int = 1) -> to
 def win_rate(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Float [N]: 1 where `own` scores higher than `other`, 0.5 where they tie, else 0 (a constant model gets 0.5)."""
     return (own > other).float() + 0.5 * (own == other).float()
+
+
+def choice_rate(own: torch.Tensor, scores: torch.Tensor, rivals: torch.Tensor, choices: int) -> torch.Tensor:
+    """Float [N]: how often `own` scores highest among itself and ``choices - 1`` of its rivals, over all such choices.
+
+    The mean over every set of rivals is computed from the own one's rank, nothing is drawn: of m rivals, g of them
+    greater, ``C(m - g, c) / C(m, c)`` sets of c have none above it. Ties are shared evenly. A model that knows nothing
+    gets exactly ``1 / choices``, however many rivals the batch holds; 0 for rows with fewer than ``choices - 1``.
+
+    Args:
+        own: [N], score of each row's own candidate.
+        scores: [N, M], scores of all candidates.
+        rivals: bool [N, M], which of them are rivals.
+        choices: candidates to choose from, the own one included.
+    """
+    drawn = float(choices - 1)
+    number = rivals.sum(dim=1).double()
+    greater = ((scores > own[:, None]) & rivals).sum(dim=1).double()
+    tied = ((scores == own[:, None]) & rivals).sum(dim=1).double()
+    # With t ties the own one is at each of t + 1 places equally often; the sum over them of C(m - g - j, c) telescopes.
+    above = (
+        _log_binomial(number - greater + 1, drawn + 1).exp() - _log_binomial(number - greater - tied, drawn + 1).exp()
+    )
+    scale = _log_binomial(number, drawn)
+    return torch.where(number >= drawn, above * torch.exp(-scale) / (tied + 1), torch.zeros_like(number)).float()
+
+
+def _log_binomial(n: torch.Tensor, k: float) -> torch.Tensor:
+    """Log of n over k, -inf where n < k."""
+    inside = n >= k
+    safe = torch.where(inside, n, torch.full_like(n, k))
+    wanted = torch.full_like(n, k)
+    value = torch.lgamma(safe + 1) - torch.lgamma(wanted + 1) - torch.lgamma(safe - wanted + 1)
+    return torch.where(inside, value, torch.full_like(n, -torch.inf))

@@ -10,8 +10,10 @@ from mmssl.tasks.context.order_prediction import OrderPrediction
 from mmssl.tasks.context.order_verification import OrderVerification
 from mmssl.tasks.context.pace_prediction import PacePrediction
 from mmssl.tasks.context.rotation import Rotation
+from mmssl.tasks.cross_modal.av_clustering import AVClustering
 from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
 from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
+from mmssl.tasks.cross_modal.av_instance import AVInstance
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
@@ -19,8 +21,10 @@ from mmssl.tasks.free_labels.ego_motion import EgoMotion
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
+    "av_clustering": AVClustering,
     "av_correspondence": AVCorrespondence,
     "av_embedding": AVEmbedding,
+    "av_instance": AVInstance,
     "av_localization": AVLocalization,
     "av_sync": AVSync,
     "clip_order_prediction": ClipOrderPrediction,

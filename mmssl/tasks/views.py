@@ -146,6 +146,20 @@ def sound(batch: Batch, start: torch.Tensor, seconds: float, augment: bool, by: 
     return batch.once(("sound", id(start), seconds, augment, by.volume), make)[1]
 
 
+def sound_start(batch: Batch, picture: Span, heard: Span, seconds: float) -> torch.Tensor:
+    """Float64 [B]: where `seconds` of sound about the middle of a picture span begin, one object for all tasks.
+
+    Moved inside the decoded sound, the span `heard`, where the clip's beginning or end is near.
+    """
+
+    def make() -> torch.Tensor:
+        first = batch.audio_start[:, 0]
+        start = batch.times(picture)[:, 0] + (picture.seconds - seconds) / 2
+        return torch.minimum(torch.maximum(start, first), first + heard.seconds - seconds)
+
+    return batch.once(("sound_start", picture, heard, seconds), make)
+
+
 def inside(batch: Batch, start: torch.Tensor, seconds: float, grace: float = 0.1) -> torch.Tensor:
     """Bool [B]: whether a stretch from `start` on lies inside the clip, up to `grace` seconds.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmssl.ops.partners import ring_partner, win_rate
+from mmssl.ops.partners import choice_rate, ring_partner, win_rate
 from mmssl.randomness import Draws
 
 
@@ -49,3 +51,35 @@ def test_a_shift_counts_places_on_the_ring(valid: list[bool], shift: int) -> Non
 
 def test_ties_count_half() -> None:
     assert win_rate(torch.tensor([2.0, 1.0, 0.5]), torch.tensor([1.0, 1.0, 1.0])).tolist() == [1.0, 0.5, 0.0]
+
+
+def counted_choices(own: float, rivals: list[float], choices: int) -> float:
+    """The mean over every set of rivals, one by one; a tie of t is won once in t + 1 times."""
+    wins = []
+    for chosen in itertools.combinations(rivals, choices - 1):
+        wins.append(0.0 if max(chosen) > own else 1 / (1 + sum(c == own for c in chosen)))
+    return sum(wins) / len(wins)
+
+
+@given(st.lists(st.integers(0, 4), min_size=3, max_size=8), st.integers(0, 4), st.integers(2, 4))
+def test_choices_are_the_mean_over_all_sets_of_rivals(rivals: list[int], own: int, choices: int) -> None:
+    scores, asked = torch.tensor([[*rivals, 9]]).float(), torch.tensor([[True] * len(rivals) + [False]])
+    found = choice_rate(torch.tensor([float(own)]), scores, asked, choices)
+    assert abs(float(found) - counted_choices(own, list(rivals), choices)) < 1e-6
+
+
+@given(st.integers(8, 300), st.integers(0, 1000))
+def test_the_floor_of_choices_does_not_hang_on_the_number_of_rivals(rows: int, seed: int) -> None:
+    others = ~torch.eye(rows, dtype=torch.bool)
+    constant = torch.zeros(rows, rows)
+    assert torch.allclose(choice_rate(constant.diagonal(), constant, others, 8), torch.full((rows,), 1 / 8), atol=1e-5)
+    # A model that looks at the candidate alone: some clip is everybody's favourite.
+    favourite = torch.rand(rows, generator=torch.Generator().manual_seed(seed)).expand(rows, rows)
+    assert abs(float(choice_rate(favourite.diagonal(), favourite, others, 8).mean()) - 1 / 8) < 1e-5
+    perfect = torch.eye(rows)
+    assert torch.allclose(choice_rate(perfect.diagonal(), perfect, others, 8), torch.ones(rows), atol=1e-5)
+
+
+def test_too_few_rivals_are_no_choice() -> None:
+    scores = torch.zeros(1, 5)
+    assert float(choice_rate(torch.ones(1), scores, torch.tensor([[True] * 3 + [False] * 2]), 5)) == 0.0

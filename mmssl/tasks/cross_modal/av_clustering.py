@@ -1,0 +1,300 @@
+"""Audio-visual clustering: pseudo labels from clusters that both modalities have to agree on, XDC and SeLaVi.
+
+``rule: xdc``. Alwassel et al., "Self-supervised learning by cross-modal audio-video clustering", arXiv 1911.12667:
+k-means in one modality labels the other. ``rule: selavi``. Asano et al., "Labelling unlabelled videos from scratch with
+multi-modal self-supervision", arXiv 2006.13662: one label for both, by Sinkhorn-Knopp on the product of both softmaxes,
+with several heads.
+
+Labels in a stream: no label of a sample is stored. A queue keeps the features of the last samples; every few steps
+centroids (XDC) or the clusters' Sinkhorn potentials (SeLaVi) are estimated anew from it, and any row's label is its
+nearest centroid, or its best cluster with the potential added. A label is a function of the row and of buffers.
+
+Counter-measures against clusters that say nothing: XDC's empty clusters are refilled with the points farthest from
+their own, and features are standardised over the batch (else what all have in common decides); SeLaVi's clusters
+have given sizes. The metric `label_entropy`, over the queue and as a share of log K, shows collapse: it should stay
+above 0.5.
+Agreement is judged against agreement with *other* clips' labels (`floor`), so that one big cluster gains nothing.
+
+Departures from the papers:
+
+- XDC takes up k-means where the last round ended, so clusters keep their numbers and the classifiers need not be drawn
+  anew; `labels_kept` says how many labels a round left as they were.
+- SeLaVi's labels come from the product from the first step on, so that both heads share the numbering and the one-off
+  alignment of the audio heads is not needed. Its heads differ by their start weights; no second group of modalities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmssl import distributed
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
+from mmssl.errors import UserError
+from mmssl.losses.sinkhorn import ranked_sizes, sinkhorn_potential
+from mmssl.nn.encoders import Encoders
+from mmssl.nn.heads import BatchStandardisation
+from mmssl.nn.queue import EmbeddingQueue
+from mmssl.ops.kmeans import lloyd, nearest
+from mmssl.ops.loudness import loudness
+from mmssl.randomness import Draws
+from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+from mmssl.tasks.cross_modal.matching import own_rows
+from mmssl.tasks.identity import sample_ids
+from mmssl.tasks.views import inside, picture_clip, sound, sound_start, span_times
+
+RULES = ("xdc", "selavi")
+MODALITIES = ("video", "audio")
+
+
+class ClusteringExample(NamedTuple):
+    """A clip and its sound."""
+
+    clip: torch.Tensor  # float32 [B, 3, T, H, W] in [0, 1]
+    wave: torch.Tensor  # float32 [B, S]
+    weight: torch.Tensor  # float32 [B]
+    ids: torch.Tensor  # int64 [B]
+
+
+class ClusterHeads(nn.Module):
+    """Linear classifiers of features into clusters, several at once, in float32: [N, D] -> logits [H, N, K]."""
+
+    def __init__(self, width: int, clusters: int, heads: int) -> None:
+        super().__init__()
+        self.clusters = clusters
+        self.linear = nn.Linear(width, heads * clusters)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Classify; labels are made sharp from these, so they are never rounded to bfloat16."""
+        with torch.autocast(features.device.type, enabled=False):
+            made = self.linear(features)
+        return torch.as_tensor(made.unflatten(1, (-1, self.clusters)).transpose(0, 1))
+
+
+def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean of values [N] over the valid rows of a gathered batch; 0 without one."""
+    kept = torch.where(weight > 0, values, torch.zeros_like(values))
+    return (kept * weight).sum() / weight.sum().clamp(min=1e-12)
+
+
+class Centroids(nn.Module):
+    """The clusters of one modality, by k-means on standardised features of length 1.
+
+    Args:
+        width: D of the features.
+        clusters: K.
+    """
+
+    def __init__(self, width: int, clusters: int) -> None:
+        super().__init__()
+        self.register_buffer("means", F.normalize(torch.randn(clusters, width), dim=1))
+        self.register_buffer("estimated", torch.zeros((), dtype=torch.bool))
+        self.means: torch.Tensor
+        self.estimated: torch.Tensor
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Cluster int64 [N] of features [N, D]."""
+        return nearest(F.normalize(features.detach(), dim=1), self.means)
+
+    @torch.no_grad()
+    def estimate(self, features: torch.Tensor, iterations: int) -> None:
+        """k-means on features [M, D], M >= K, in the order of the stream, which is shuffled."""
+        points = F.normalize(features, dim=1)
+        start = self.means if bool(self.estimated) else points[: len(self.means)]
+        self.means.copy_(lloyd(points, start, iterations))
+        self.estimated.fill_(True)
+
+
+class AVClustering(PretextTask[Batch, ClusteringExample]):
+    """Which cluster a clip's other modality, or both, belong to (XDC, arXiv 1911.12667; SeLaVi, 2006.13662).
+
+    Args:
+        rule: "xdc", each modality is labelled by the other's clusters; or "selavi", one balanced label for both.
+        picture: span of the clip.
+        sound_seconds: length of the sound about it.
+        size: (height, width) of the frames.
+        clusters: K; XDC's best were 64 to 256 for corpora of 10^5 to 10^6 clips, SeLaVi takes the number of classes.
+        heads: classifiers of each modality (SeLaVi: 10); XDC has one.
+        queue: samples that clusters are estimated from.
+        every: steps between estimates.
+        iterations: of k-means, or of Sinkhorn-Knopp, at each estimate.
+        sharpness: SeLaVi's lambda: scores are it times the mean of both log softmaxes.
+        spread: deviation of SeLaVi's cluster sizes about even ones, see `losses.sinkhorn.ranked_sizes`.
+        quietest: clips quieter than this, in decibels of full scale, take no part.
+        augment: mirror, shift and colour of the clip, volume of the sound.
+        sound_rate: samples a second.
+    """
+
+    uses: ClassVar = {"video": "video", "audio": "audio"}
+    needs: ClassVar = ("picture", "sound")
+    score = Score("accuracy", floor=None, ceiling=1.0)
+    ablated_input: ClassVar = "sound"
+    paired: ClassVar = ("wave",)
+
+    def __init__(
+        self,
+        rule: str = "selavi",
+        picture: Span = Span(1.0, 8.0),
+        sound_seconds: float = 2.0,
+        size: tuple[int, int] = (96, 96),
+        clusters: int = 32,
+        heads: int = 4,
+        queue: int = 1024,
+        every: int = 10,
+        iterations: int = 20,
+        sharpness: float = 20.0,
+        spread: float = 0.1,
+        quietest: float = -50.0,
+        augment: bool = True,
+        sound_rate: int = 16000,
+    ) -> None:
+        super().__init__()
+        if rule not in RULES:
+            raise UserError(f"av_clustering: rule must be one of {', '.join(RULES)}, got {rule!r}")
+        if not 2 <= clusters <= queue:
+            raise UserError(f"av_clustering: clusters must be 2 or more and at most queue ({queue}), got {clusters}")
+        if every < 1 or heads < 1 or iterations < 1:
+            raise UserError(
+                f"av_clustering: every, heads and iterations must be 1 or more, got {every, heads, iterations}"
+            )
+        if sharpness <= 0 or not 0 <= spread < 0.4:
+            raise UserError(f"av_clustering: sharpness must be above 0 and spread in [0, 0.4), got {sharpness, spread}")
+        self.rule = rule
+        self.picture = picture
+        self.sound_seconds = sound_seconds
+        self.clusters = clusters
+        self.heads = heads if rule == "selavi" else 1
+        self.capacity, self.every, self.iterations = queue, every, iterations
+        self.sharpness, self.spread = sharpness, spread
+        self.quietest = quietest
+        self.augment = augment
+        self.sound_span = Span(max(picture.seconds, sound_seconds), sound_rate)
+        self.window = Window(picture, self.sound_span, size=(size[0], size[1]))
+
+    def setup(self, encoders: Encoders) -> None:
+        """See `PretextTask.setup`."""
+        widths = {name: encoders[name].width for name in MODALITIES}
+        self.standardise = nn.ModuleDict({name: BatchStandardisation(width) for name, width in widths.items()})
+        self.classify = nn.ModuleDict({n: ClusterHeads(w, self.clusters, self.heads) for n, w in widths.items()})
+        self.queue = EmbeddingQueue(self.capacity, widths, unit=False)
+        if self.rule == "xdc":
+            self.centroids = nn.ModuleDict({n: Centroids(w, self.clusters) for n, w in widths.items()})
+        else:
+            self.register_buffer("potential", torch.zeros(self.heads, self.clusters))
+        self.register_buffer("entropy", torch.ones(()))
+        self.register_buffer("kept", torch.zeros(()))
+        self.potential: torch.Tensor
+        self.entropy: torch.Tensor
+        self.kept: torch.Tensor
+
+    def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> ClusteringExample:
+        """The clip and the sound about its middle; labels need features, so they are made in `forward`."""
+        times = span_times(batch, self.picture)
+        clip = picture_clip(batch, times, self.augment)
+        start = sound_start(batch, self.picture, self.sound_span, self.sound_seconds)
+        wave = sound(batch, start, self.sound_seconds, self.augment)
+        heard = loudness(batch.audio_between(start, self.sound_seconds)) > self.quietest
+        there = inside(batch, times[:, 0], self.picture.seconds)
+        return ClusteringExample(clip, wave, valid_rows(self, batch) * heard * there, sample_ids(batch))
+
+    def forward(self, example: ClusteringExample, encoders: Encoders, moment: Moment) -> Outcome:
+        """Cross-entropy of each modality's classifier against the labels."""
+        clip, wave, weight, ids = example
+        mel = encoders["audio"].frontend(wave)
+        pooled = {"video": encoders.encode("video", clip).pooled, "audio": encoders.encode("audio", mel).pooled}
+        weight, ids = distributed.gather(weight), distributed.gather(ids)
+        # Standardised over the whole batch: what all clips have in common would decide every label.
+        features = {name: self.standardise[name](distributed.gather(pooled[name]), weight) for name in MODALITIES}
+        logits = {name: self.classify[name](features[name]) for name in MODALITIES}
+        targets = self.labels(features, logits)
+        each = [
+            F.cross_entropy(logits[n].transpose(1, 2), targets[n], reduction="none").mean(dim=0) for n in MODALITIES
+        ]
+        loss = weighted_mean((each[0] + each[1]) / 2, weight)
+        carry = {**{name: features[name].detach() for name in MODALITIES}, "ids": ids, "weight": weight}
+        rows = own_rows(len(clip))
+        return Outcome({self.rule: loss}, self._metrics(logits, targets, weight, rows), carry)
+
+    @torch.no_grad()
+    def labels(
+        self, features: Mapping[str, torch.Tensor], logits: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """What each modality has to say, int64 [H, N] by name."""
+        if self.rule == "xdc":
+            own = {name: self.centroids[name](features[name])[None] for name in MODALITIES}
+            return {"video": own["audio"], "audio": own["video"]}
+        shared = (self.scores(logits) + self.potential[:, None]).argmax(dim=2)
+        return {"video": shared, "audio": shared}
+
+    def scores(self, logits: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Sharpened logarithm of the product of both softmaxes, float32 [H, N, K]."""
+        both = sum(torch.log_softmax(logits[name].detach().float(), dim=2) for name in MODALITIES)
+        return torch.as_tensor(both) * (self.sharpness / 2)
+
+    @torch.no_grad()
+    def _metrics(
+        self,
+        logits: Mapping[str, torch.Tensor],
+        targets: Mapping[str, torch.Tensor],
+        weight: torch.Tensor,
+        rows: slice,
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """How often both modalities choose one cluster, and how often they would if clips had other partners.
+
+        XDC: what a classifier says and the other modality's cluster. SeLaVi: what both classifiers say; the label
+        itself, made of both, would flatter them.
+        """
+        said = {name: logits[name].argmax(dim=2) for name in MODALITIES}
+        if self.rule == "xdc":
+            pairs = [(said[name], targets[name]) for name in MODALITIES]
+        else:
+            pairs = [(said["video"], said["audio"])]
+        valid = (weight > 0).float()
+        others = valid[:, None] * valid[None] * (1 - torch.eye(len(weight), device=weight.device))
+        compared = torch.where(others.sum(dim=1) > 0, weight, torch.zeros_like(weight))
+        agree, chance = torch.zeros_like(weight), torch.zeros_like(weight)
+        for first, second in pairs:
+            same = (first[:, :, None] == second[:, None]).float().mean(dim=0)  # [N, N]
+            agree += same.diagonal() / len(pairs)
+            chance += (same * others).sum(dim=1) / others.sum(dim=1).clamp(min=1) / len(pairs)
+        one = torch.ones_like(weight)
+        return {
+            "accuracy": rate(agree[rows], compared[rows]),
+            "floor": rate(chance[rows], compared[rows]),
+            "label_entropy": rate((self.entropy * one)[rows], compared[rows]),
+            "labels_kept": rate((self.kept * one)[rows], compared[rows]),
+        }
+
+    @torch.no_grad()
+    def after_step(self, encoders: Encoders, carries: Sequence[Mapping[str, torch.Tensor]], moment: Moment) -> None:
+        """Let the step's features enter the queue, and estimate the clusters from it every few steps."""
+        for carry in carries:
+            self.queue.push({name: carry[name] for name in MODALITIES}, carry["ids"], carry["weight"] > 0)
+        if (moment.step + 1) % self.every == 0 and int(self.queue.filled) >= self.clusters:
+            held = {name: self.queue.vectors(name)[self.queue.occupied()] for name in MODALITIES}
+            self._estimate(held)
+
+    def _estimate(self, held: Mapping[str, torch.Tensor]) -> None:
+        """New centroids or potentials from the queue's features; how even its labels are, and how many stayed."""
+        logits = {name: self.classify[name](held[name]) for name in MODALITIES}
+        before = self.labels(held, logits)
+        if self.rule == "xdc":
+            for name in MODALITIES:
+                clusters = self.centroids[name]
+                assert isinstance(clusters, Centroids)
+                clusters.estimate(held[name], self.iterations)
+        else:
+            scores = self.scores(logits)
+            sizes = ranked_sizes(torch.softmax(scores, dim=2).mean(dim=1), self.spread)
+            self.potential.copy_(sinkhorn_potential(scores, sizes, self.potential, self.iterations))
+        after = self.labels(held, logits)
+        shares = torch.stack([F.one_hot(after[n], self.clusters).float().mean(dim=1) for n in MODALITIES])
+        entropy = torch.special.entr(shares).sum(dim=-1) / math.log(self.clusters)
+        self.entropy.copy_(entropy.min())  # of the modality, or the head, that is nearest to collapse
+        self.kept.copy_(torch.stack([(before[n] == after[n]).float().mean() for n in MODALITIES]).mean())
