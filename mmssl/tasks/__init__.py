@@ -7,6 +7,7 @@ from typing import Any
 from mmssl.tasks.base import PretextTask
 from mmssl.tasks.context.order_prediction import OrderPrediction
 from mmssl.tasks.context.rotation import Rotation
+from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCoding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
@@ -16,6 +17,7 @@ from mmssl.tasks.generation.video_prediction import VideoPrediction
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "av_localization": AVLocalization,
     "av_sync": AVSync,
+    "dense_predictive_coding": DensePredictiveCoding,
     "order_prediction": OrderPrediction,
     "subtitle_matching": SubtitleMatching,
     "rotation": Rotation,
