@@ -66,9 +66,13 @@ def ssim(made: torch.Tensor, true: torch.Tensor, data_range: float = 1.0) -> tor
             # The window is separable: two products with banded matrices, which a CPU does faster than convolutions.
             return torch.matmul(down, torch.matmul(x, across.T))
 
+        # Variances are differences of squares: about zero, where each picture is brought, fewer digits are lost.
+        level_made, level_true = (x.mean(dim=(-2, -1), keepdim=True) for x in (made, true))
+        made, true = made - level_made, true - level_true
         mean_made, mean_true = blurred(made), blurred(true)
         spread = blurred(made.square() + true.square()) - mean_made.square() - mean_true.square()
         shared = blurred(made * true) - mean_made * mean_true
+        mean_made, mean_true = mean_made + level_made, mean_true + level_true
         c1, c2 = (LUMINANCE * data_range) ** 2, (CONTRAST * data_range) ** 2
         similarity = (2 * mean_made * mean_true + c1) * (2 * shared + c2)
         similarity = similarity / ((mean_made.square() + mean_true.square() + c1) * (spread + c2))

@@ -54,7 +54,7 @@ class FutureDecoder(nn.Module):
             }
         )
         self.norm = group_norm(width)
-        self.out = nn.Conv2d(width, 3 + 3 * self.finest**2, 3, padding=1)
+        self.out = nn.Conv2d(width, 3 + 3 * self.finest**2, 1)
         with torch.no_grad():
             self.out.weight[:3] = 0.0
             assert self.out.bias is not None

@@ -61,7 +61,7 @@ class SimVP(nn.Module):
     """
 
     def __init__(
-        self, motion: int, content: int, width: int, frames: int, steps: int, hidden: int = 128, depth: int = 3
+        self, motion: int, content: int, width: int, frames: int, steps: int, hidden: int = 128, depth: int = 2
     ) -> None:
         super().__init__()
         self.steps, self.width = steps, width
