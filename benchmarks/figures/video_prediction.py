@@ -63,7 +63,7 @@ def qualities(multitask: MultiTask, batches: list[Batch], shuffle: bool = False)
     for batch in batches:
         _, outcomes = multitask(batch, LATE)
         example = task.pretext(batch, batch.draws(NAME), LATE)
-        made = task.predict(example.past, multitask.encoders)
+        made = task.predict(example.past, multitask.encoders, LATE)
         multitask.encoders.forget()
         error = (made - example.future).square().flatten(1).mean(dim=1)
         copied = (example.past[:, :, -1][:, None] - example.future).square().flatten(1).mean(dim=1)
@@ -83,7 +83,7 @@ def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 3) -> None:
     """Strips of the clips in which most moves: what is seen, what comes, what is predicted, how wrong a copy is."""
     task: Any = multitask.tasks[NAME]
     example = task.pretext(batch, batch.draws(NAME), LATE)
-    made = task.predict(example.past, multitask.encoders)
+    made = task.predict(example.past, multitask.encoders, LATE)
     multitask.encoders.forget()
     last = example.past[:, :, -1]
     moved = (example.future[:, -1] - last).abs().mean(dim=(1, 2, 3)) * example.weight

@@ -3,11 +3,14 @@ together from what stays, what moves and what comes into sight.
 
 A future frame is the last one, warped by a flow that is predicted (Liu et al., "Video frame synthesis using deep voxel
 flow", arXiv 1702.02463), with new pixels painted where a predicted mask says so (Vondrick et al., "Generating videos with
-scene dynamics", arXiv 1609.02612).
+scene dynamics", arXiv 1609.02612). How the maps of two past frames match each other (the correlation layer of
+FlowNet, arXiv 1504.06852) is given to the decoder: it says from the first step on what has moved where to, which a net
+left to find it by itself learns after it has learned to blur.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,16 +31,59 @@ class Parts(NamedTuple):
     paint: torch.Tensor  # float32 [B, K, 3, H, W] in [0, 1]
 
 
+class Matching(nn.Module):
+    """Where each cell of a map was in an earlier one: correlations over a window, and the displacement they speak for.
+
+    Args:
+        reach: largest displacement in cells.
+    """
+
+    def __init__(self, reach: int = 3) -> None:
+        super().__init__()
+        self.reach = reach
+        self.width = (2 * reach + 1) ** 2
+        self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
+        along = torch.arange(-reach, reach + 1).float()
+        shifts = torch.stack([along.repeat(len(along)), along.repeat_interleave(len(along))])
+        self.register_buffer("shifts", shifts, persistent=False)
+        self.shifts: torch.Tensor  # [2, width], (x, y)
+
+    def forward(self, now: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 [B, 2, h, w], (x, y) in cells, and float32 [B, width, h, w] in [-1, 1], of maps [B, C, h, w].
+
+        Where all places look alike (or the maps are constant) the displacement is 0.
+        """
+        with torch.autocast(now.device.type, enabled=False):
+            # What all places have in common matches everywhere.
+            now, before = (
+                functional.normalize(x.float() - x.float().mean(dim=(2, 3), keepdim=True), dim=1, eps=1e-3)
+                for x in (now, before)
+            )
+            height, width = now.shape[-2:]
+            padded = functional.pad(before, (self.reach,) * 4)
+            matches = torch.stack(
+                [
+                    (now * padded[..., y : y + height, x : x + width]).sum(dim=1)
+                    for y in range(2 * self.reach + 1)
+                    for x in range(2 * self.reach + 1)
+                ],
+                dim=1,
+            )
+            chosen = (matches * self.sharpness.exp()).softmax(dim=1)
+            return torch.einsum("bshw,ds->bdhw", chosen, self.shifts), matches
+
+
 class FutureDecoder(nn.Module):
     """Codes [B, K, C, h, w] of future frames -> `Parts`, by way of the last frame's maps at finer strides.
 
     Args:
         width: C.
         stride: pixels a cell of the codes.
+        matches: channels of the matching's correlations.
         skips: channels of the last frame's maps, by stride; those finer than `stride` are used.
     """
 
-    def __init__(self, width: int, stride: int, skips: Mapping[int, int]) -> None:
+    def __init__(self, width: int, stride: int, matches: int, skips: Mapping[int, int]) -> None:
         super().__init__()
         self.strides = sorted((s for s in skips if s < stride), reverse=True)
         self.finest = self.strides[-1] if self.strides else stride
@@ -53,6 +99,10 @@ class FutureDecoder(nn.Module):
                 for s in self.strides
             }
         )
+        self.match = nn.Conv2d(2 + matches, width, 3, padding=1)
+        # The straight way: a velocity in pixels to a velocity in pixels.
+        self.carry_on = nn.Conv2d(2, 2, 3, padding=1, bias=False)
+        nn.init.zeros_(self.carry_on.weight)
         self.norm = group_norm(width)
         self.out = nn.Conv2d(width, 3 + 3 * self.finest**2, 1)
         with torch.no_grad():
@@ -60,12 +110,21 @@ class FutureDecoder(nn.Module):
             assert self.out.bias is not None
             self.out.bias[:2], self.out.bias[2] = 0.0, MASK_BIAS
 
-    def forward(self, codes: torch.Tensor, content: Mapping[int, torch.Tensor], size: tuple[int, int]) -> Parts:
+    def forward(
+        self,
+        codes: torch.Tensor,
+        content: Mapping[int, torch.Tensor],
+        velocity: torch.Tensor,
+        matches: torch.Tensor,
+        size: tuple[int, int],
+    ) -> Parts:
         """Decode.
 
         Args:
             codes: [B, K, C, h, w].
             content: [B, C', h', w'] by stride: the maps of the last frame.
+            velocity: float32 [B, 2, h', w'], (x, y) where the last frame's pixels came from, in pixels a frame.
+            matches: float32 [B, matches, h', w'], the correlations behind it.
             size: (height, width) of the pictures.
         """
         rows, steps = codes.shape[:2]
@@ -75,15 +134,20 @@ class FutureDecoder(nn.Module):
             x = functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = (x.unflatten(0, (rows, steps)) + skip[:, None]).flatten(0, 1)
             x = x + self.blocks[str(stride)](x)
+        seen = self.match(torch.cat([velocity, matches], dim=1))
+        seen = functional.interpolate(seen, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        x = (x.unflatten(0, (rows, steps)) + seen[:, None]).flatten(0, 1)
         made = self.out(torch.relu(self.norm(x))).float()
         coarse = functional.interpolate(made[:, :3], size=size, mode="bilinear", align_corners=False)
         paint = functional.pixel_shuffle(made[:, 3:], self.finest)
         if paint.shape[-2:] != size:
             paint = functional.interpolate(paint, size=size, mode="bilinear", align_corners=False)
+        carried = functional.interpolate(self.carry_on(velocity).float(), size=size, mode="bilinear", align_corners=False)
         coarse, paint = (part.unflatten(0, (rows, steps)) for part in (coarse, paint))
         # What moves goes on moving: the flow is a velocity times the time since the last frame.
         since = torch.arange(1, steps + 1, device=codes.device)[:, None, None, None]
-        return Parts(flow=coarse[:, :, :2] * since, mask=torch.sigmoid(coarse[:, :, 2:]), paint=torch.sigmoid(paint))
+        flow = (coarse[:, :, :2] + carried[:, None]) * since
+        return Parts(flow=flow, mask=torch.sigmoid(coarse[:, :, 2:]), paint=torch.sigmoid(paint))
 
 
 def warp(frame: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

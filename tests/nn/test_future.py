@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmssl.nn.conv_lstm import ConvLSTM
-from mmssl.nn.future import FutureDecoder, Parts, compose, warp
+from mmssl.nn.future import FutureDecoder, Matching, Parts, compose, warp
 from mmssl.nn.mcnet import MCNet
 from mmssl.nn.simvp import SimVP
 
@@ -58,6 +58,19 @@ def test_warp_takes_pixels_from_where_the_flow_points() -> None:
     )
 
 
+def test_matching_finds_where_things_were() -> None:
+    torch.manual_seed(0)
+    before = torch.randn(2, 32, 12, 12)
+    now = before.roll((2, -1), dims=(2, 3))  # down by 2, left by 1
+    displacement, matches = Matching()(now, before)
+    inner = displacement[..., 3:-3, 3:-3]
+    wanted = torch.tensor([1.0, -2.0])[:, None, None].expand_as(inner)  # it was to the right, and above
+    torch.testing.assert_close(inner, wanted, atol=0.1, rtol=0)
+    assert float(matches.abs().max()) <= 1.0 + 1e-5
+    still, _ = Matching()(torch.ones(2, 32, 12, 12), torch.ones(2, 32, 12, 12))
+    assert not still.any()
+
+
 def test_what_is_painted_and_what_is_warped() -> None:
     last, paint = torch.rand(1, 3, 4, 4), torch.rand(1, 1, 3, 4, 4)
     mask = torch.zeros(1, 1, 1, 4, 4)
@@ -70,9 +83,11 @@ def test_what_is_painted_and_what_is_warped() -> None:
 @pytest.mark.parametrize("size", [(32, 48), (30, 45)])
 def test_the_decoder_begins_with_a_copy_of_the_last_frame(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    decoder = FutureDecoder(16, 8, {4: 5, 8: 6, 16: 7})
+    decoder = FutureDecoder(16, 8, 49, {4: 5, 8: 6, 16: 7})
     content = {s: torch.randn(2, c, -(-size[0] // s), -(-size[1] // s)) for s, c in ((4, 5), (8, 6), (16, 7))}
-    parts = decoder(torch.randn(2, 3, 16, *content[8].shape[-2:]), content, size)
+    place = content[4].shape[-2:]
+    codes = torch.randn(2, 3, 16, *content[8].shape[-2:])
+    parts = decoder(codes, content, torch.randn(2, 2, *place), torch.randn(2, 49, *place), size)
     assert parts.paint.shape == (2, 3, 3, *size)
     assert parts.mask.shape == (2, 3, 1, *size)
     assert not parts.flow.any()

@@ -6,6 +6,9 @@ neighbouring frames, as MCnet's motion encoder does), the shared `image` encoder
 Of the past, the network and the decoder see nothing but the maps of these two; the skips that SimVP and MCnet draw from
 their own encoders come from the finer maps of the `image` encoder.
 
+What has moved where to is read from how the finest maps of two past frames match (`mmssl.nn.future.Matching`): the same
+maps of the `image` encoder, which so learns to find things again.
+
 A predicted frame is the last one warped by a predicted flow, with what comes into sight painted in (`mmssl.nn.future`).
 It is a copy of the last frame before anything is learned: *that* is the floor, it is strong wherever the ground stands
 still, and with the encoders blinded nothing better is left. With ``copy_last=False`` the whole picture is painted, as
@@ -31,7 +34,7 @@ from mmssl.losses.gradient_difference import gradient_difference
 from mmssl.metrics.image_quality import psnr, ssim
 from mmssl.nn.conv_lstm import ConvLSTM
 from mmssl.nn.encoders import Encoders
-from mmssl.nn.future import FutureDecoder, Parts, compose
+from mmssl.nn.future import FutureDecoder, Matching, Parts, compose
 from mmssl.nn.mcnet import MCNet
 from mmssl.nn.simvp import SimVP
 from mmssl.ops.crops import mirror
@@ -41,6 +44,8 @@ from mmssl.tasks.views import inside
 
 NETWORKS: dict[str, type[nn.Module]] = {"simvp": SimVP, "mcnet": MCNet, "conv_lstm": ConvLSTM}
 BEST_PSNR = 60.0  # decibels; equal pictures, whose PSNR is infinite, count with this
+LAG = 4  # frames between the two whose maps are matched; slow things must have moved, fast ones not out of reach
+PAINT_RAMP = 0.1  # share of the training within which painting sets in
 CHANGE = 0.05  # share of the grey range by which a pixel must differ from the last frame to count as moving
 
 
@@ -67,6 +72,8 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         gradient_weight: weight of the gradient difference loss beside the squared error.
         copy_last: start from the last frame, warped; off to paint whole pictures.
         near_first: weigh the error of step k by 1 / k; off for the plain mean over the steps.
+        paint_from: share of the training before which nothing is painted: who may paint blurs what moves, and learns
+            no more from how it moves.
         shuffle: show all past frames but the last in a drawn order (only to show what their order is good for).
     """
 
@@ -88,6 +95,7 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         gradient_weight: float = 1.0,
         copy_last: bool = True,
         near_first: bool = True,
+        paint_from: float = 0.3,
         shuffle: bool = False,
     ) -> None:
         super().__init__()
@@ -100,7 +108,7 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         self.window = Window(picture=self.picture, size=size)
         self.network_name, self.width, self.code = network, width, code
         self.gradient_weight = gradient_weight
-        self.copy_last, self.shuffle = copy_last, shuffle
+        self.copy_last, self.shuffle, self.paint_from = copy_last, shuffle, paint_from
         # The error of a copy grows about as fast as time passes: weighed by it, each step counts alike.
         near = 1.0 / torch.arange(1, steps + 1) if near_first else torch.ones(steps)
         self.register_buffer("step_weights", near / near.sum(), persistent=False)
@@ -124,7 +132,9 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         entering = image.level_widths[self.content_stride]
         self.content = nn.Sequential(nn.GroupNorm(1, entering), nn.Conv2d(entering, self.width, 1))
         self.network = NETWORKS[self.network_name](self.code, self.width, self.width, self.frames, self.steps)
-        self.decoder = FutureDecoder(self.width, self.stride, image.level_widths)
+        self.fine = min(image.strides)
+        self.matching = Matching()
+        self.decoder = FutureDecoder(self.width, self.stride, self.matching.width, image.level_widths)
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> PredictionExample:
         """Past and future of each clip, mirrored together or not."""
@@ -145,26 +155,34 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
 
     def parts(self, past: torch.Tensor, encoders: Encoders) -> Parts:
         """What the future of clips [B, 3, T, H, W] is made of, from the encoders' maps alone."""
+        rows, lag = len(past), min(LAG, self.frames - 1)
         video = encoders.encode("video", past)
-        image = encoders.encode("image", past[:, :, -1])
+        both = encoders.encode("image", torch.cat([past[:, :, -1], past[:, :, -1 - lag]]))
+        image = {stride: level[:rows] for stride, level in both.levels.items()}
+        displacement, matches = self.matching(image[self.fine], both.levels[self.fine][rows:])
         grid = video.levels[self.stride].shape[-2:]
         motion = torch.zeros((), device=past.device)
         for stride, level in video.levels.items():
             # Time is brought to the frames' own where an encoder thins it out.
             code = self.motion[str(stride)](level)
             motion = motion + functional.interpolate(code, size=(self.frames, *grid), mode="nearest")
-        content = self.content(image.levels[self.content_stride])
+        content = self.content(image[self.content_stride])
         content = functional.interpolate(content, size=grid, mode="nearest")
-        return self.decoder(self.network(motion, content), image.levels, past.shape[-2:])
+        codes = self.network(motion, content)
+        made: Parts = self.decoder(codes, image, displacement * (self.fine / lag), matches, past.shape[-2:])
+        return made
 
-    def predict(self, past: torch.Tensor, encoders: Encoders) -> torch.Tensor:
+    def predict(self, past: torch.Tensor, encoders: Encoders, moment: Moment) -> torch.Tensor:
         """Float32 [B, K, 3, H, W] in [0, 1]: the future of clips [B, 3, T, H, W]."""
         parts = self.parts(past, encoders)
-        return compose(past[:, :, -1], parts) if self.copy_last else parts.paint
+        if not self.copy_last:
+            return parts.paint
+        painting = min(max((moment.progress - self.paint_from) / PAINT_RAMP, 0.0), 1.0)
+        return compose(past[:, :, -1], parts._replace(mask=parts.mask * painting))
 
     def forward(self, example: PredictionExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Squared error and gradient difference, averaged over the steps and the valid clips of all ranks."""
-        made = self.predict(example.past, encoders)
+        made = self.predict(example.past, encoders, moment)
         error = (made - example.future).square().mean(dim=(2, 3, 4)) @ self.step_weights
         edges = gradient_difference(made, example.future) @ self.step_weights
         return Outcome(
