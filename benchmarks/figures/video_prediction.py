@@ -93,7 +93,9 @@ def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 3) -> None:
         shown = [s for s in SHOWN if s < task.steps]
         seen = past[torch.linspace(0, task.frames - 1, len(shown)).round().long()]
         true, predicted = example.future[clip, shown], made[clip, shown]
-        wrong, copied = (3 * (x - true).abs().mean(dim=1, keepdim=True).expand_as(true) for x in (predicted, last[clip]))
+        wrong, copied = (
+            3 * (x - true).abs().mean(dim=1, keepdim=True).expand_as(true) for x in (predicted, last[clip])
+        )
         rows.append([torch.cat(list(part), dim=2) for part in (seen, true, predicted, wrong, copied)])
     titles = ("seen", "what comes", "predicted", "3 x error", "3 x error of a copy")
     figure, axes = plt.subplots(len(rows), len(titles), figsize=(15, 0.85 * len(rows) + 0.3), layout="constrained")

@@ -1,5 +1,6 @@
 """InfoNCE of anchors against one list of candidates (van den Oord et al., arXiv 1807.03748; dense in space and time as
-in DPC, Han, Xie, Zisserman, arXiv 1909.04656): plain dot products, neither normalised nor divided by a temperature."""
+in DPC, Han, Xie, Zisserman, arXiv 1909.04656): plain dot products, neither normalised nor divided by a temperature.
+"""
 
 from __future__ import annotations
 

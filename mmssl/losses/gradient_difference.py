@@ -1,5 +1,6 @@
 """Gradient difference loss: a predicted picture must be as sharp as the true one, at the same places (Mathieu, Couprie,
-LeCun, "Deep multi-scale video prediction beyond mean square error", arXiv 1511.05440; used by MCnet, 1706.08033)."""
+LeCun, "Deep multi-scale video prediction beyond mean square error", arXiv 1511.05440; used by MCnet, 1706.08033).
+"""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ def ssim(made: torch.Tensor, true: torch.Tensor, data_range: float = 1.0) -> tor
 def _check(made: torch.Tensor, true: torch.Tensor) -> None:
     for picture in (made, true):
         if not picture.is_floating_point():
-            raise TypeError(f"picture quality is measured on floating point pictures, got {picture.dtype}: divide first")
+            raise TypeError(
+                f"picture quality is measured on floating point pictures, got {picture.dtype}: divide first"
+            )
 
 
 def _gaussian(length: int, like: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """ConvGRU: a gated recurrent unit whose products are convolutions (Ballas et al., "Delving deeper into convolutional
-networks for learning video representations", arXiv 1511.06432)."""
+networks for learning video representations", arXiv 1511.06432).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
 """ConvLSTM and its encoder-forecaster (Shi et al., "Convolutional LSTM network: a machine learning approach for
-precipitation nowcasting", arXiv 1506.04214)."""
+precipitation nowcasting", arXiv 1506.04214).
+"""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import nn
@@ -62,10 +65,10 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.steps = steps
         widths = [motion] + [width] * layers
-        self.reading = nn.ModuleList(ConvLSTMCell(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.reading = nn.ModuleList(ConvLSTMCell(a, b) for a, b in itertools.pairwise(widths))
         # The first writing layer is given the code of the last frame, which stays what it is.
         widths = [content] + [width] * layers
-        self.writing = nn.ModuleList(ConvLSTMCell(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.writing = nn.ModuleList(ConvLSTMCell(a, b) for a, b in itertools.pairwise(widths))
         self.join = nn.Conv2d(layers * width, width, 1)
 
     def forward(self, motion: torch.Tensor, content: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,8 @@
 together from what stays, what moves and what comes into sight.
 
 A future frame is the last one, warped by a flow that is predicted (Liu et al., "Video frame synthesis using deep voxel
-flow", arXiv 1702.02463), with new pixels painted where a predicted mask says so (Vondrick et al., "Generating videos with
-scene dynamics", arXiv 1609.02612). How the maps of two past frames match each other (the correlation layer of
+flow", arXiv 1702.02463), with new pixels painted where a predicted mask says so (Vondrick et al., "Generating videos
+with scene dynamics", arXiv 1609.02612). How the maps of two past frames match each other (the correlation layer of
 FlowNet, arXiv 1504.06852) is given to the decoder: it says from the first step on what has moved where to, which a net
 left to find it by itself learns after it has learned to blur.
 """
@@ -142,7 +142,9 @@ class FutureDecoder(nn.Module):
         paint = functional.pixel_shuffle(made[:, 3:], self.finest)
         if paint.shape[-2:] != size:
             paint = functional.interpolate(paint, size=size, mode="bilinear", align_corners=False)
-        carried = functional.interpolate(self.carry_on(velocity).float(), size=size, mode="bilinear", align_corners=False)
+        carried = functional.interpolate(
+            self.carry_on(velocity).float(), size=size, mode="bilinear", align_corners=False
+        )
         coarse, paint = (part.unflatten(0, (rows, steps)) for part in (coarse, paint))
         # What moves goes on moving: the flow is a velocity times the time since the last frame.
         since = torch.arange(1, steps + 1, device=codes.device)[:, None, None, None]

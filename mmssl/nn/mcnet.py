@@ -1,10 +1,10 @@
 """MCnet: motion and content apart, one future frame after the other (Villegas et al., "Decomposing motion and content
 for natural video sequence prediction", arXiv 1706.08033).
 
-A ConvLSTM reads the *differences* of neighbouring frames, the content code is that of the last frame; both are combined
-into the code of the next frame, whose difference from the one before is fed back. Differences are taken of the encoder's
-maps and not of pixels, since nothing but the encoder may see the past. The paper's adversarial term is left out; its
-skips at finer maps are those of `mmssl.nn.future.FutureDecoder`.
+A ConvLSTM reads the *differences* of neighbouring frames, the content code is that of the last frame; both are
+combined into the code of the next frame, whose difference from the one before is fed back. Differences are taken of
+the encoder's maps and not of pixels, since nothing but the encoder may see the past. The paper's adversarial term is
+left out; its skips at finer maps are those of `mmssl.nn.future.FutureDecoder`.
 """
 
 from __future__ import annotations

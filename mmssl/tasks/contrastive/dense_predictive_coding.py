@@ -2,9 +2,9 @@
 Xie, Zisserman, arXiv 1909.04656; with a memory that predictions are read from as in MemDPC, arXiv 2008.01065).
 
 A clip is cut into blocks of a few frames. Each block is encoded by itself, as a row of the encoder's batch, so that no
-filter reaches over into a block that is to be predicted. A ConvGRU reads the blocks that are seen; a predictor makes the
-feature of the next block from its state, which the ConvGRU reads in turn, and so on. Every prediction must find its own
-feature among those of all clips, steps and places of the gathered batch, by plain dot products.
+filter reaches over into a block that is to be predicted. A ConvGRU reads the blocks that are seen; a predictor makes
+the feature of the next block from its state, which the ConvGRU reads in turn, and so on. Every prediction must find its
+own feature among those of all clips, steps and places of the gathered batch, by plain dot products.
 
 Shortcuts that are closed: each block has its own gain, offset and, in half of the cases, one colour channel only,
 constant over its frames, so that no tint tells blocks of a clip from others; several steps are predicted; nothing in

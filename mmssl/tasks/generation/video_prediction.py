@@ -194,9 +194,7 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         )
 
     @torch.no_grad()
-    def qualities(
-        self, made: torch.Tensor, example: PredictionExample
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    def qualities(self, made: torch.Tensor, example: PredictionExample) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """SSIM (of grey pictures) and PSNR beside those of a copy of the last frame.
 
         Args:
