@@ -63,3 +63,30 @@ def _log_binomial(n: torch.Tensor, k: float) -> torch.Tensor:
     wanted = torch.full_like(n, k)
     value = torch.lgamma(safe + 1) - torch.lgamma(wanted + 1) - torch.lgamma(safe - wanted + 1)
     return torch.where(inside, value, torch.full_like(n, -torch.inf))
+
+
+def ring_others(drawn: torch.Tensor, valid: torch.Tensor, count: int) -> torch.Tensor:
+    """Int64 [N, count]: the next `count` valid rows behind each valid row in the order of the draws.
+
+    With more than `count` valid rows they differ from the row and from each other; with fewer the ring closes and rows
+    come again. Invalid rows are given themselves.
+
+    Args:
+        drawn: float [N], one draw a row.
+        valid: bool [N].
+        count: other rows.
+    """
+    rows = [torch.arange(len(drawn), device=drawn.device)]
+    following = ring_partner(drawn, valid)
+    for _ in range(count):
+        rows.append(following[rows[-1]])
+    return torch.stack(rows[1:], dim=1)
+
+
+def top_rate(own: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Float [...]: 1 where `own` [...] is higher than all of `others` [..., K], a share of it where it ties, else 0.
+
+    Of those that tie for the highest one is taken by lot: a constant model gets 1 / (K + 1).
+    """
+    ties = (others == own[..., None]).sum(dim=-1)
+    return (others <= own[..., None]).all(dim=-1).float() / (1 + ties)

@@ -10,6 +10,7 @@ from mmssl.tasks.context.order_prediction import OrderPrediction
 from mmssl.tasks.context.order_verification import OrderVerification
 from mmssl.tasks.context.pace_prediction import PacePrediction
 from mmssl.tasks.context.rotation import Rotation
+from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCoding
 from mmssl.tasks.cross_modal.av_clustering import AVClustering
 from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
 from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
@@ -18,6 +19,7 @@ from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from mmssl.tasks.free_labels.ego_motion import EgoMotion
+from mmssl.tasks.generation.video_prediction import VideoPrediction
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
@@ -28,10 +30,12 @@ TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "av_localization": AVLocalization,
     "av_sync": AVSync,
     "clip_order_prediction": ClipOrderPrediction,
+    "dense_predictive_coding": DensePredictiveCoding,
     "ego_motion": EgoMotion,
     "order_prediction": OrderPrediction,
     "order_verification": OrderVerification,
     "pace_prediction": PacePrediction,
     "rotation": Rotation,
     "subtitle_matching": SubtitleMatching,
+    "video_prediction": VideoPrediction,
 }

@@ -1,0 +1,1 @@
+"""Tasks that tell what belongs together from what does not."""

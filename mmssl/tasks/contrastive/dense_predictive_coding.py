@@ -1,0 +1,213 @@
+"""Dense predictive coding: from the first blocks of a clip to the features of the next ones, at every place (DPC, Han,
+Xie, Zisserman, arXiv 1909.04656; with a memory that predictions are read from as in MemDPC, arXiv 2008.01065).
+
+A clip is cut into blocks of a few frames. Each block is encoded by itself, as a row of the encoder's batch, so that no
+filter reaches over into a block that is to be predicted. A ConvGRU reads the blocks that are seen; a predictor makes
+the feature of the next block from its state, which the ConvGRU reads in turn, and so on. Every prediction must find its
+own feature among those of all clips, steps and places of the gathered batch, by plain dot products.
+
+Shortcuts that are closed: each block has its own gain, offset and, in half of the cases, one colour channel only,
+constant over its frames, so that no tint tells blocks of a clip from others; several steps are predicted; nothing in
+the encoders or heads takes statistics over blocks or clips.
+
+How it is judged. Where a feature lies can be told from the encoder's padding alone, and whole clips are told apart by
+what stands still in them. The score's candidates are therefore those of *one place*: all predicted steps of the clip
+and of three others, so that twelve candidates have a floor of 1/12 however large the batch is, and who knows the clip
+but nothing of time stays at 1/3. ``temporal_top1`` counts the clip's own steps alone.
+
+Departures from MemDPC: the future is predicted from the past only, not the past from the future as well.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mmssl import distributed
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
+from mmssl.distributed import gather, global_mean
+from mmssl.errors import UserError
+from mmssl.losses.dense_nce import dense_nce
+from mmssl.nn.conv_gru import ConvGRUCell
+from mmssl.nn.encoders import Encoders
+from mmssl.ops.augment import colour_jitter
+from mmssl.ops.channel_split import one_channel
+from mmssl.ops.crops import mirror
+from mmssl.ops.partners import ring_others, top_rate
+from mmssl.randomness import Draws
+from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+from mmssl.tasks.views import inside
+
+STEPS = 3  # blocks that are predicted; the score's candidates depend on it
+CLIPS = 4  # clips among the score's candidates, the own one among them
+
+
+class BlocksExample(NamedTuple):
+    """Blocks of frames, those that are seen and those whose features are predicted."""
+
+    seen: torch.Tensor  # float32 [B, S, 3, F, H, W] in [0, 1]
+    next: torch.Tensor  # float32 [B, 3, 3, F, H, W] in [0, 1], the three blocks behind them
+    drawn: torch.Tensor  # float64 [B], which other clips are among the score's candidates
+    weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short
+
+
+class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
+    """Which features follow, at every place.
+
+    Args:
+        seen: blocks that are seen.
+        frames: frames a block.
+        rate: frames a second.
+        size: (height, width) of the decoded frames.
+        width: channels of features and predictions.
+        memory: slots of the memory that predictions are read from; 0 for none (DPC).
+        kernel: side of the ConvGRU's convolutions.
+        grid: most places a side; finer maps are averaged to it.
+        jitter: spread of a block's gain about 1; its offset has a third of it. 0 leaves colours as they are.
+        split: probability that a block keeps one colour channel only.
+    """
+
+    uses: ClassVar = {"video": "video"}
+    needs: ClassVar = ("picture",)
+    score = Score("top1", floor=1 / (CLIPS * STEPS), ceiling=1.0)
+    ablated_input: ClassVar = "picture"
+    paired: ClassVar = ("next",)
+    negatives: ClassVar = True
+
+    def __init__(
+        self,
+        seen: int = 5,
+        frames: int = 4,
+        rate: float = 12.5,
+        size: tuple[int, int] = (96, 96),
+        width: int = 128,
+        memory: int = 0,
+        kernel: int = 1,
+        grid: int = 8,
+        jitter: float = 0.2,
+        split: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if seen < 1 or frames < 1 or memory < 0 or grid < 1:
+            raise UserError("dense_predictive_coding: seen, frames and grid must be at least 1, memory at least 0")
+        self.seen, self.frames = seen, frames
+        self.picture = Span((seen + STEPS) * frames / rate, rate)
+        self.window = Window(picture=self.picture, size=size)
+        self.width, self.memory_slots, self.kernel, self.grid = width, memory, kernel, grid
+        self.jitter, self.split = jitter, split
+
+    def setup(self, encoders: Encoders) -> None:
+        """The entry to the features, the ConvGRU, the predictor and the memory."""
+        encoder = encoders["video"]
+        self.stride = max(encoder.strides)
+        entering = encoder.level_widths[self.stride]
+        # One group: normalised within a block, never over blocks or clips.
+        self.project = nn.Sequential(nn.GroupNorm(1, entering), nn.Conv2d(entering, self.width, 1))
+        self.recurrent = ConvGRUCell(self.width, self.width, self.kernel)
+        made = self.memory_slots or self.width
+        self.predictor = nn.Sequential(nn.Conv2d(self.width, self.width, 1), nn.ReLU(), nn.Conv2d(self.width, made, 1))
+        if self.memory_slots:
+            self.memory = nn.Parameter(torch.randn(self.memory_slots, self.width))
+
+    def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> BlocksExample:
+        """Cut into blocks, each with a colour of its own."""
+        times = batch.times(self.picture)
+        film = batch.frames_at(times)
+        count, blocks = len(film), self.seen + STEPS
+        film = mirror(film, draws.bernoulli("mirror", 0.5))
+        film = film.reshape(count * blocks, self.frames, *film.shape[2:])
+        channel = draws.integers("channel", 3, (blocks,)).flatten()[:, None].expand(-1, self.frames)
+        split = draws.bernoulli("split", self.split, (blocks,)).flatten()
+        film = torch.where(split[:, None, None, None, None], one_channel(film, channel), film)
+        gain = draws.uniform("gain", (blocks, 3), 1 - self.jitter, 1 + self.jitter).flatten(0, 1)
+        offset = draws.uniform("offset", (blocks, 3), -self.jitter / 3, self.jitter / 3).flatten(0, 1)
+        film = colour_jitter(film, gain, offset).transpose(1, 2).unflatten(0, (count, blocks))
+        return BlocksExample(
+            seen=film[:, : self.seen],
+            next=film[:, self.seen :],
+            drawn=draws.uniform("others"),
+            weight=valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds),
+        )
+
+    def features(self, blocks: torch.Tensor, encoders: Encoders) -> torch.Tensor:
+        """[B, N, D, h, w] of blocks [B, N, 3, F, H, W], each encoded by itself; before any ReLU."""
+        level = encoders.encode("video", blocks.flatten(0, 1)).levels[self.stride].mean(dim=2)
+        level = self.project(level)
+        if max(level.shape[-2:]) > self.grid:
+            level = functional.adaptive_avg_pool2d(level, self.grid)
+        return level.unflatten(0, blocks.shape[:2])
+
+    def predict(self, seen: torch.Tensor) -> torch.Tensor:
+        """[B, 3, D, h, w]: the features of the next blocks, from those of the seen ones, [B, S, D, h, w]."""
+        state = self.recurrent.start(seen[:, 0])
+        for feature in seen.unbind(dim=1):
+            state = self.recurrent(torch.relu(feature), state)
+        made = []
+        for _ in range(STEPS):
+            feature = self.predictor(state)
+            if self.memory_slots:
+                feature = torch.einsum("bmhw,md->bdhw", feature.softmax(dim=1), self.memory)
+            made.append(feature)
+            state = self.recurrent(torch.relu(feature), state)
+        return torch.stack(made, dim=1)
+
+    def forward(self, example: BlocksExample, encoders: Encoders, moment: Moment) -> Outcome:
+        """InfoNCE over all clips, steps and places of the gathered batch."""
+        features = self.features(torch.cat([example.seen, example.next], dim=1), encoders)
+        seen, true = features[:, : self.seen], features[:, self.seen :]
+        # Places as rows, [B, 3, h * w, D].
+        made, true = (x.float().flatten(3).transpose(2, 3) for x in (self.predict(seen), true))
+        candidates, weight, drawn = gather(true.contiguous()), gather(example.weight), gather(example.drawn)
+        anchors = made.shape[:3].numel()
+        own = torch.arange(anchors, device=made.device) + distributed.rank() * anchors
+        valid = weight.repeat_interleave(anchors // len(made)) > 0
+        loss = dense_nce(made.flatten(0, 2), candidates.flatten(0, 2), own, valid)
+        return Outcome(
+            losses={"nce": global_mean(loss.unflatten(0, (len(made), -1)).mean(dim=1), example.weight)},
+            metrics=self._metrics(made.detach(), candidates.detach(), weight, drawn),
+        )
+
+    @torch.no_grad()
+    def _metrics(
+        self, made: torch.Tensor, candidates: torch.Tensor, weight: torch.Tensor, drawn: torch.Tensor
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Accuracies of this rank's predictions.
+
+        Args:
+            made: float32 [B, 3, P, D].
+            candidates: float32 [N, 3, P, D], of the gathered batch.
+            weight: [N].
+            drawn: float64 [N].
+
+        Returns:
+            top1: among the steps of the own clip and of three others at one place; nothing is counted where the batch
+            has fewer clips. temporal_top1: among the steps of the own clip. dense_top1: among all.
+        """
+        rows = torch.arange(len(made), device=made.device) + distributed.rank() * len(made)
+        others = ring_others(drawn, weight > 0, CLIPS - 1)[rows]
+        # [B, clips, steps of the candidate, P, D]; the own clip first.
+        near = candidates[torch.cat([rows[:, None], others], dim=1)]
+        scores = torch.einsum("btpd,bcspd->btpcs", made, near)
+        step = torch.arange(STEPS, device=made.device)
+        mine = scores[:, step, :, 0, step].permute(1, 0, 2)  # [B, 3, P]
+        foreign = step[:, None, None] != step  # [3, 1, 3]: the clip's other steps
+        lowest = torch.full_like(scores[..., 0, :], -torch.inf)
+        own_others = torch.where(foreign, scores[..., 0, :], lowest)
+        all_others = torch.cat([own_others, scores[..., 1:, :].flatten(3)], dim=-1)
+        dense = made.flatten(0, 2) @ candidates.flatten(0, 2).T
+        dense = dense.masked_fill((weight <= 0).repeat_interleave(dense.shape[0] // len(made)), -torch.inf)
+        place = torch.arange(len(dense), device=made.device)
+        own = dense[place, place + int(rows[0]) * (len(dense) // len(made))]
+        here = weight[rows]
+        # Three others and itself: with fewer clips the candidates would be fewer, and the floor another.
+        enough = here * ((weight > 0).sum() >= CLIPS)
+        found = {
+            "top1": (top_rate(mine, all_others), enough),
+            "temporal_top1": (top_rate(mine, own_others), here),
+            "dense_top1": ((own >= dense.amax(dim=1)).float().unflatten(0, mine.shape), here),
+        }
+        return {name: rate(values.flatten(1).mean(dim=1), counted) for name, (values, counted) in found.items()}

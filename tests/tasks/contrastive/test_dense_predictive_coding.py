@@ -1,0 +1,241 @@
+"""Dense predictive coding: blocks are encoded apart, and a score that neither place nor tint nor batch size lifts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mmssl.batch import Batch
+from mmssl.ops.partners import ring_others, top_rate
+from mmssl.randomness import Draws
+from mmssl.tasks.base import Control, Moment, MultiTask, Outcome
+from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCoding
+from tests.batches import small_encoders
+from tests.tasks.context.scenes import moving_discs, picture_batch, still_films
+
+MOMENT = Moment(0, 1, 0, 0.0)
+FLOOR = 1 / 12
+
+
+def coding_task(**settings: Any) -> DensePredictiveCoding:
+    return DensePredictiveCoding(**({"size": (32, 32), "width": 32} | settings))
+
+
+def multitask_of(task: DensePredictiveCoding, control: Control = "none") -> MultiTask:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MultiTask(small_encoders(0, 32), {"dense_predictive_coding": task}, control=control).eval()
+
+
+def films(task: DensePredictiveCoding, count: int, seed: int) -> Batch:
+    return picture_batch(moving_discs(count, seed, span=task.picture), span=task.picture, first=seed * 10**6)
+
+
+def mean(outcome: Outcome, metric: str) -> float:
+    total, count = outcome.metrics[metric]
+    return float(total / count)
+
+
+def train(task: DensePredictiveCoding, steps: int, control: Control = "none", rows: int = 16) -> MultiTask:
+    multitask = multitask_of(task, control).train()
+    optimizer = torch.optim.AdamW(multitask.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps, pct_start=0.1)
+    seen = moving_discs(256, 1, span=task.picture)
+    for step in range(steps):
+        first = step * rows % len(seen)
+        batch = picture_batch(
+            seen[first : first + rows], epoch=step * rows // len(seen), span=task.picture, first=first
+        )
+        loss, _ = multitask(batch, Moment(step, steps, 0, step / steps))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return multitask.eval()
+
+
+@torch.no_grad()
+def score(multitask: MultiTask, batch: Batch) -> Outcome:
+    return multitask(batch, MOMENT)[1]["dense_predictive_coding"]
+
+
+def test_no_receptive_field_reaches_over_into_another_block() -> None:
+    """The gradient of what is predicted with respect to the pixels of the blocks that are predicted is exactly 0."""
+    task = coding_task()
+    multitask = multitask_of(task)
+    batch = films(task, 3, 0)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    blocks = torch.cat([example.seen, example.next], dim=1).requires_grad_()
+    features = task.features(blocks, multitask.encoders)
+    made = task.predict(features[:, : task.seen])
+    (by_prediction,) = torch.autograd.grad(made[0].sum(), blocks, retain_graph=True)
+    assert bool(by_prediction[0, : task.seen].flatten(1).any(dim=1).all())  # every seen block is used
+    assert not by_prediction[0, task.seen :].any()
+    assert not by_prediction[1:].any()
+    (by_target,) = torch.autograd.grad(features[0, task.seen].sum(), blocks)
+    assert by_target[0, task.seen].any()
+    by_target[0, task.seen] = 0.0
+    assert not by_target.any()
+
+
+def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
+    task = coding_task(split=0.0)
+    batch = films(task, 4, 0)
+    batch.frames.fill_(128)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    blocks = torch.cat([example.seen, example.next], dim=1)
+    assert blocks.shape == (4, 8, 3, 4, 32, 32)
+    tints = blocks.flatten(3)
+    assert torch.equal(tints.amin(dim=3), tints.amax(dim=3))  # one over the frames and places of a block
+    assert float((tints[:, 1:, :, 0] - tints[:, :-1, :, 0]).abs().amax(dim=2).min()) > 0.001  # another in each
+    plain = coding_task(jitter=0.0, split=0.0)
+    batch = films(plain, 4, 0)
+    draws = batch.draws("x")
+    example = plain.pretext(batch, draws, MOMENT)
+    film = torch.cat([example.seen, example.next], dim=1).transpose(2, 3).flatten(1, 2)
+    mirrored = draws.bernoulli("mirror", 0.5)[:, None, None, None, None]
+    wanted = torch.where(mirrored, batch.frames[:, 0].flip(-1), batch.frames[:, 0]).float() / 255
+    torch.testing.assert_close(film, wanted)
+
+
+def test_half_of_the_blocks_keep_one_channel() -> None:
+    task = coding_task(jitter=0.0)
+    batch = films(task, 40, 0)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    grey = (example.seen == example.seen[:, :, :1]).flatten(2).all(dim=2)
+    assert 0.35 < float(grey.float().mean()) < 0.65
+
+
+@pytest.mark.parametrize("memory", [0, 16])
+def test_predictions_of_the_memory_are_mixtures_of_its_slots(memory: int) -> None:
+    task = coding_task(memory=memory)
+    multitask = multitask_of(task)
+    made = task.predict(torch.randn(2, 5, 32, 2, 2))
+    assert made.shape == (2, 3, 32, 2, 2)
+    loss, _ = multitask(films(task, 4, 0), MOMENT)
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in task.parameters())
+    if memory:
+        inside = (task.memory.amin(dim=0)[:, None, None], task.memory.amax(dim=0)[:, None, None])
+        assert bool(((made >= inside[0] - 1e-5) & (made <= inside[1] + 1e-5)).all())
+        assert float(made.std().detach()) < float(task.memory.std().detach())
+
+
+def test_loss_is_the_cross_entropy_over_clips_steps_and_places() -> None:
+    task = coding_task()
+    multitask = multitask_of(task)
+    batch = films(task, 3, 0)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    example = example._replace(weight=torch.tensor([1.0, 0.0, 1.0]))
+    found = task(example, multitask.encoders, MOMENT).loss
+    multitask.encoders.forget()
+    features = task.features(torch.cat([example.seen, example.next], dim=1), multitask.encoders).double()
+    made = task.predict(features[:, :5].float()).double()
+    rows = []
+    places = [(b, t, y, x) for b in (0, 2) for t in range(3) for y in range(2) for x in range(2)]
+    for b, t, y, x in places:
+        logits = torch.stack([(made[b, t, :, y, x] * features[c, 5 + s, :, v, u]).sum() for c, s, v, u in places])
+        rows.append(-logits.log_softmax(dim=0)[places.index((b, t, y, x))])
+    assert torch.allclose(found.double(), torch.stack(rows).mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [4, 9, 40])
+def test_a_constant_model_is_at_the_floor_however_large_the_batch(count: int) -> None:
+    task = coding_task()
+    multitask = multitask_of(task)
+    with torch.no_grad():
+        for parameter in task.project.parameters():
+            parameter.zero_()
+    outcome = score(multitask, films(task, count, 0))
+    assert mean(outcome, "top1") == pytest.approx(FLOOR, abs=1e-6)
+    assert mean(outcome, "temporal_top1") == pytest.approx(1 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [4, 9, 40])
+def test_features_of_noise_are_at_the_floor_however_large_the_batch(count: int) -> None:
+    torch.manual_seed(0)
+    task = coding_task()
+    total = number = 0.0
+    for _ in range(2000 // count):
+        made, candidates = torch.randn(count, 3, 4, 8), torch.randn(count, 3, 4, 8)
+        metrics = task._metrics(made, candidates, torch.ones(count), torch.rand(count).double())
+        total, number = total + float(metrics["top1"][0]), number + float(metrics["top1"][1])
+    rows = number * 12
+    assert abs(total / number - FLOOR) < 3.5 * (FLOOR * (1 - FLOOR) / rows) ** 0.5
+
+
+def test_candidates_of_the_score_are_counted_one_by_one() -> None:
+    """Against loops over the twelve candidates."""
+    torch.manual_seed(0)
+    task = coding_task()
+    made, candidates = torch.randn(6, 3, 4, 8), torch.randn(6, 3, 4, 8)
+    candidates = candidates + made  # some are found
+    weight, drawn = torch.tensor([1.0, 1, 0, 1, 1, 1]), torch.rand(6).double()
+    others = ring_others(drawn, weight > 0, 3)
+    near, temporal = [], []
+    for clip in (0, 1, 3, 4, 5):
+        for step in range(3):
+            for place in range(4):
+                mine = made[clip, step, place]
+                own = [float(mine @ candidates[clip, s, place]) for s in range(3)]
+                rest = [float(mine @ candidates[int(c), s, place]) for c in others[clip] for s in range(3)]
+                near.append(own[step] == max(own + rest))
+                temporal.append(own[step] == max(own))
+    metrics = task._metrics(made, candidates, weight, drawn)
+    assert float(metrics["top1"][1]) == 5.0
+    assert float(metrics["top1"][0] / 5) == pytest.approx(sum(near) / len(near), abs=1e-5)
+    assert float(metrics["temporal_top1"][0] / 5) == pytest.approx(sum(temporal) / len(temporal), abs=1e-5)
+
+
+def test_with_fewer_than_four_clips_nothing_is_scored() -> None:
+    task = coding_task()
+    outcome = score(multitask_of(task), films(task, 3, 0))
+    assert float(outcome.metrics["top1"][1]) == 0.0
+    assert float(outcome.metrics["temporal_top1"][1]) == 3.0
+
+
+def test_others_of_the_ring_differ() -> None:
+    drawn = Draws(torch.arange(9), "task").uniform("others")
+    valid = torch.arange(9) != 4
+    others = ring_others(drawn, valid, 3)
+    for row in range(9):
+        if bool(valid[row]):
+            assert len({row, *others[row].tolist()}) == 4
+            assert 4 not in others[row]
+        else:
+            assert others[row].tolist() == [row] * 3
+
+
+def test_ties_are_drawn_by_lot() -> None:
+    own = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    others = torch.tensor([[0.0, 0.5], [1.0, 0.0], [1.0, 1.0], [1.0, -1.0]])
+    assert top_rate(own, others).tolist() == pytest.approx([1.0, 1 / 2, 1 / 3, 0.0])
+
+
+def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() -> None:
+    """Law 6, in a moment: twice 1/12 and more on true films; blinded, or with the futures of others, at it."""
+    task = coding_task()
+    held_out = films(task, 128, 2)
+    true = score(train(task, 70), held_out)
+    blind = score(train(coding_task(), 10, "blind"), held_out)
+    broken = score(train(coding_task(), 20, "broken_pairs"), held_out)
+    assert mean(true, "top1") > 2 * FLOOR
+    assert mean(true, "temporal_top1") > 1 / 3 + 0.05
+    for outcome in (blind, broken):
+        assert mean(outcome, "top1") < 1.4 * FLOOR
+
+
+@pytest.mark.slow
+def test_nothing_of_time_is_known_of_films_that_stand_still() -> None:
+    """Steps of a still film differ in their tint alone, which no one can predict."""
+    task = coding_task()
+    multitask = train(task, 200)
+    moving = score(multitask, films(task, 128, 2))
+    still = score(multitask, picture_batch(still_films(128, 3, span=task.picture), span=task.picture, first=10**7))
+    assert mean(moving, "top1") > (1 + FLOOR) / 2
+    assert mean(moving, "temporal_top1") > 0.6
+    assert abs(mean(still, "temporal_top1") - 1 / 3) < 0.03
+    assert mean(still, "top1") < 0.4
