@@ -10,6 +10,7 @@ from mmssl.tasks.context.rotation import Rotation
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
+from mmssl.tasks.generation.video_colorization import VideoColorization
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
@@ -18,4 +19,5 @@ TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "order_prediction": OrderPrediction,
     "subtitle_matching": SubtitleMatching,
     "rotation": Rotation,
+    "video_colorization": VideoColorization,
 }

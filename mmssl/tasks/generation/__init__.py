@@ -1,0 +1,1 @@
+"""Pretext tasks that make a part of the data from the rest."""
