@@ -38,7 +38,7 @@ class Propagation:
     size: int | None = None
     strides: tuple[int, ...] = (4, 8)
     memory: int = 7
-    radius: int = 12
+    radius: int = 6
     top_k: int = 10
     temperature: float = 0.05
     grey: bool = True
@@ -81,7 +81,7 @@ def cell_features(
             f"encoder '{encoder}' ({chosen.modality}, levels at strides {tuple(getattr(chosen, 'strides', ()))}) gives "
             f"no picture features at strides {tuple(how.strides)}; choose others"
         )
-    size = seen_size(*frames.shape[-2:], how)
+    size = seen_size(frames.shape[-2], frames.shape[-1], how)
     made = []
     for part in frames.split(batch):
         shown = part.float() / 255

@@ -50,7 +50,7 @@ class PropagationScores:
         """Float64 [N]: what an object is judged by, (J + F) / 2, or J alone for boxes."""
         if self.about["labels"] == "boxes":
             return self.region[row]
-        return (self.region[row] + self.boundary[row]) / 2
+        return np.asarray((self.region[row] + self.boundary[row]) / 2)
 
     def difference(self, row: str) -> dict[str, Any]:
         """The model minus a row: mean, 95 % interval over clips and a verdict; the mean alone with too few clips."""

@@ -42,7 +42,8 @@ def boundary_accuracy(found: torch.Tensor, truth: torch.Tensor, tolerance: float
     Without a boundary on both sides it is 1, on one side 0.
 
     Args:
-        found, truth: bool [N, H, W].
+        found: bool [N, H, W].
+        truth: bool [N, H, W].
         tolerance: in pictures' diagonals below 1, else in pixels; rounded up to whole pixels.
     """
     height, width = truth.shape[-2:]

@@ -24,5 +24,5 @@ def rgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
 
 
 def lightness_picture(lab: torch.Tensor) -> torch.Tensor:
-    """Float [..., 3, H, W] in [0, 1]: three equal channels of lightness, of Lab [..., 3, H, W]; a and b are not read."""
+    """Float [..., 3, H, W] in [0, 1]: lightness in three equal channels, of Lab [..., 3, H, W]; a, b are not read."""
     return (lab[..., :1, :, :] / 100).clamp(0, 1).expand(lab.shape)

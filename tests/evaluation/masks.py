@@ -25,7 +25,9 @@ def discs(count: int = 12, size: int = 96, seed: int = 0) -> MaskedClip:
             centre = (start + way * t / (count - 1)) * size
             masks[t][(y - height * size) ** 2 + (x - centre) ** 2 < (0.14 * size) ** 2] = number
     frames = COLOURS[masks] + rng.integers(0, 8, (count, size, size, 1), dtype=np.uint8)
-    return MaskedClip(f"discs{seed}", torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks))
+    return MaskedClip(
+        f"discs{seed}", torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
+    )
 
 
 def write_frames(folder: Path, clip: MaskedClip, place: str = "", white: bool = False) -> None:

@@ -119,7 +119,9 @@ def test_the_encoder_sees_multiples_of_the_coarsest_stride() -> None:
 
 
 def test_levels_that_are_not_there_are_refused() -> None:
-    with pytest.raises(UserError, match=r"levels at strides \(4, 8, 16\)\) gives no picture features at strides \(2,\)"):
+    with pytest.raises(
+        UserError, match=r"levels at strides \(4, 8, 16\)\) gives no picture features at strides \(2,\)"
+    ):
         cell_features(small_encoders(), discs(2).frames, Propagation(strides=(2,)))
     with pytest.raises(UserError, match=r"encoder 'audio' \(audio"):
         cell_features(small_encoders(), discs(2).frames, Propagation(), "audio")

@@ -115,5 +115,5 @@ def test_clips_that_cannot_be_judged_are_noted(tmp_path: Path) -> None:
     clip = discs(4)
     clip.masks[0] = 0
     write_frames(tmp_path / "clips", clip)
-    with pytest.raises(UserError, match="no clip in .* shows an object in its first frame"):
+    with pytest.raises(UserError, match=r"no clip in .* shows an object in its first frame"):
         evaluate_propagation(tmp_path / "run", tmp_path / "clips")

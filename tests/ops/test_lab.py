@@ -79,7 +79,8 @@ def test_the_lightness_picture_reads_lightness_alone() -> None:
     lab = rgb_to_lab(torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))).requires_grad_()
     shown = lightness_picture(lab)
     assert shown.shape == (3, 8, 8)
-    assert torch.equal(shown[0], shown[1]) and torch.equal(shown[0], shown[2])
+    assert torch.equal(shown[0], shown[1])
+    assert torch.equal(shown[0], shown[2])
     assert 0 <= float(shown.detach().min()) <= float(shown.detach().max()) <= 1
     (shown.square().sum()).backward()
     assert bool((lab.grad[1:] == 0).all())

@@ -216,7 +216,7 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
 
         def balanced(hits: torch.Tensor) -> torch.Tensor:
             recall = (of * hits[..., None]).sum(dim=1) / there.clamp(min=1)
-            return recall.sum(dim=1) / (there > 0).sum(dim=1).clamp(min=1)
+            return torch.as_tensor(recall.sum(dim=1) / (there > 0).sum(dim=1).clamp(min=1))
 
         def share(hits: torch.Tensor, among: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             of_row = (hits & among).sum(dim=1) / among.sum(dim=1).clamp(min=1)
