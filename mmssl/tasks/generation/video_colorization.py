@@ -133,7 +133,11 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         """Choose frames and crop, split them into lightness and colour."""
         shown = self._crops(batch, draws)  # [4 B, 3, S, S], uint8
         lab = rgb_to_lab(shown.float() / 255)
-        colours = functional.avg_pool2d(lab[:, 1:], self.stride).flatten(2).transpose(1, 2)  # [4 B, N, 2]
+        # The colour of a cell's middle: a mean over a cell on an edge would be a colour that nothing has.
+        edge = (self.stride - 1) // 2
+        inner = lab[:, 1:].unfold(2, self.stride, self.stride).unfold(3, self.stride, self.stride)
+        inner = inner[..., edge : self.stride - edge, edge : self.stride - edge]
+        colours = inner.mean(dim=(-2, -1)).flatten(2).transpose(1, 2)  # [4 B, N, 2]
         colours = colours.reshape(len(batch), -1, 2)
         cluster = nearest_centroid(colours, self.centroids)
         cells = cluster.shape[1] // FRAMES

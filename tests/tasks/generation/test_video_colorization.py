@@ -44,13 +44,13 @@ def patched_films(count: int, seed: int, size: int = 48) -> np.ndarray:
         rng.shuffle(hues)
         kinds = rng.permutation(len(waves))[:4]
         for hue, kind in zip(hues, kinds, strict=True):
-            place, way = rng.uniform(8, size - 8, 2), rng.uniform(-7, 7, 2)
+            place, way = rng.uniform(8, size - 8, 2), rng.uniform(-14, 14, 2)
             for t, now in enumerate(np.linspace(0, 3, SPAN.count)):
                 cy, cx = (place + way * now) % size
                 inside = (np.abs(y - cy) < 7) & (np.abs(x - cx) < 7)
                 texture = np.sin(waves[kind][0] * (y - cy) * 1.6 + waves[kind][1] * (x - cx) * 1.6)
                 for channel in range(3):
-                    tint = 0.5 + 0.25 * np.cos(hue - channel * 2 * np.pi / 3) + 0.2 * texture
+                    tint = 0.5 + 0.25 * np.cos(hue - channel * 2 * np.pi / 3) + 0.12 * texture
                     films[film, t, channel][inside] = tint[inside]
     return np.asarray(np.clip(films, 0, 1) * 255, dtype=np.uint8)
 
@@ -58,9 +58,7 @@ def patched_films(count: int, seed: int, size: int = 48) -> np.ndarray:
 def bundle(seed: int = 0) -> Encoders:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Encoders(
-            {"image": Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": (32, 32, 32)})}
-        )
+        return Encoders({"image": Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": (32, 32, 32)})})
 
 
 def task_of(**settings: Any) -> VideoColorization:
@@ -86,7 +84,7 @@ def trained(control: Control = "none", steps: int = 60, **settings: Any) -> Mult
         torch.manual_seed(0)
         multitask = MultiTask(bundle(), {"task": task_of(**settings)}, control=control).train()
         optimizer = torch.optim.AdamW(multitask.parameters(), lr=4e-3)
-        films = patched_films(192, 1)
+        films = patched_films(96 if steps < 100 else 192, 1)
         for step in range(steps):
             rows = slice(step * 16 % len(films), step * 16 % len(films) + 16)
             batch = picture_batch(films[rows], epoch=step, first=rows.start)
@@ -264,10 +262,35 @@ def test_bad_settings_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------- what is learned
 
 
+def lessons(steps: int, films: int) -> dict[str, dict[str, float]]:
+    """Scores on held-out films after three trainings, and of weights that learned nothing."""
+    held_out = patched_films(films, 2)
+    controls: tuple[Control, ...] = ("none", "broken_pairs", "blind")
+    found: dict[str, dict[str, float]] = {c: scores(trained(c, steps, clusters=6), held_out) for c in controls}
+    return found | {"untrained": scores(MultiTask(bundle(), {"task": task_of(clusters=6)}), held_out)}
+
+
+def assert_controls_teach_nothing(found: dict[str, dict[str, float]]) -> None:
+    for control in ("broken_pairs", "blind", "untrained"):
+        assert found[control]["balanced_accuracy"] < found[control]["floor"], control
+
+
 def test_the_label_is_true() -> None:
-    """Far above copying the same place on true clips; at it or below when the colours were another clip's, or blind."""
-    found = {control: scores(trained(control), patched_films(64, 2)) for control in ("none", "broken_pairs", "blind")}
+    """Above copying the same place on true clips; below it when the colours were another clip's, or blind.
+
+    Where copying the same place is wrong the commonest colour, grey, is right in half of the cells.
+    """
+    found = lessons(steps=40, films=48)
+    assert found["none"]["balanced_accuracy"] > found["none"]["floor"] + 0.05
+    assert found["none"]["changed_accuracy"] > found["broken_pairs"]["changed_accuracy"] + 0.15
+    assert_controls_teach_nothing(found)
+
+
+@pytest.mark.slow
+def test_the_label_is_true_and_learned() -> None:
+    """Far above the floor, half of the way from it to the ceiling, and by 15 points over copying in all cells."""
+    found = lessons(steps=300, films=128)
     true = found["none"]
     assert true["balanced_accuracy"] > (true["floor"] + 1) / 2
-    for control in ("broken_pairs", "blind"):
-        assert found[control]["balanced_accuracy"] < found[control]["floor"] + 0.03, control
+    assert true["accuracy"] > true["copy_accuracy"] + 0.15
+    assert_controls_teach_nothing(found)
