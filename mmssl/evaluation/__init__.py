@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from mmssl.evaluation.action import evaluate_action
-from mmssl.evaluation.scores import Scores
+from mmssl.evaluation.tracking import evaluate_propagation
 
-#: Name on the command line -> function.
-EVALUATIONS: dict[str, Callable[..., Scores]] = {"action": evaluate_action}
+#: Name on the command line -> function; what it gives has `as_dict()`, plain values for results.json.
+EVALUATIONS: dict[str, Callable[..., Any]] = {"action": evaluate_action, "propagation": evaluate_propagation}

@@ -19,6 +19,7 @@ from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from mmssl.tasks.free_labels.ego_motion import EgoMotion
+from mmssl.tasks.generation.video_colorization import VideoColorization
 from mmssl.tasks.generation.video_prediction import VideoPrediction
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
@@ -37,5 +38,6 @@ TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "pace_prediction": PacePrediction,
     "rotation": Rotation,
     "subtitle_matching": SubtitleMatching,
+    "video_colorization": VideoColorization,
     "video_prediction": VideoPrediction,
 }

@@ -41,7 +41,7 @@ from mmssl.losses.sinkhorn import ranked_sizes, sinkhorn_potential
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.heads import BatchStandardisation
 from mmssl.nn.queue import EmbeddingQueue
-from mmssl.ops.kmeans import lloyd, nearest
+from mmssl.ops.kmeans import lloyd, nearest_centroid
 from mmssl.ops.loudness import loudness
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
@@ -100,7 +100,7 @@ class Centroids(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Cluster int64 [N] of features [N, D]."""
-        return nearest(F.normalize(features.detach(), dim=1), self.means)
+        return nearest_centroid(F.normalize(features.detach(), dim=1), self.means)
 
     @torch.no_grad()
     def estimate(self, features: torch.Tensor, iterations: int) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.errors import UserError
-from mmssl.ops.kmeans import nearest
+from mmssl.ops.kmeans import nearest_centroid
 from mmssl.tasks.base import Moment, MultiTask, Outcome
 from mmssl.tasks.cross_modal.av_clustering import RULES, AVClustering, Centroids
 from tests.batches import World
@@ -61,7 +61,7 @@ def test_xdc_labels_each_modality_by_the_others_clusters() -> None:
     task = task_in(multitask)
     outcome = outcome_of(multitask, world.batch(range(24, 32)))
     means = {name: task.centroids[name].means for name in ("video", "audio")}
-    label = {name: nearest(F.normalize(outcome.carry[name], dim=1), means[name]) for name in means}
+    label = {name: nearest_centroid(F.normalize(outcome.carry[name], dim=1), means[name]) for name in means}
     assert all(len(found.unique()) > 1 for found in label.values())
     logits = logits_of(multitask, outcome)
     loss = F.cross_entropy(logits["video"][0].double(), label["audio"])
