@@ -29,6 +29,7 @@ DEFAULT_ENCODERS = {
     "image": "mmssl.nn.image.SmallImageEncoder",
     "video": "mmssl.nn.video.SmallVideoEncoder",
     "audio": "mmssl.nn.audio.SmallAudioEncoder",
+    "flow": "mmssl.nn.flow.SmallFlowEncoder",
     "text": "mmssl.nn.text.TextEncoder",
 }
 

@@ -5,6 +5,7 @@ What is linked in a clip, so that every task has something true to learn from:
 ====================  =============================================================================================
 material (8)          colour and stripes of the patch <-> frequency of the hum <-> an adjective of the true sentence
 drift (left, right)   the patch crosses the picture steadily (its place orders the frames) <-> a word of the sentence
+                      <-> motion vectors of the cells that it covers
 events                at irregular instants the patch flashes and swells <-> a click in the sound
 up                    the background is bright above and dark below
 ====================  =============================================================================================
@@ -17,7 +18,7 @@ Nothing else tells the clips apart: place, drift, event times and material are d
     batch = world.batch(range(32), permute_pairs=True)  # sound and text come from another clip, always the same one
     held_out = World(128, window, seed=1).batch(range(128))
     batch = make_batch(range(8), window, seed=0)        # the short way for a unit test
-    encoders = small_encoders()                         # image, video, audio, text; narrow and fast
+    encoders = small_encoders()                         # image, video, audio, flow, text; narrow and fast
     batch = zero_input(batch, "sound")                  # a modality zeroed (but present): the ablation of law 6
 """
 
@@ -113,6 +114,7 @@ class World:
             height = (patches[0][3] + 0.5) % 1.0  # the other half of the picture: the patches do not overlap
             patches.append((other, drift, torch.from_numpy(_events(draw, "other events")), height))
         self.centres = torch.stack([_centre(self.frame_times, drift, height) for _, drift, _, height in patches], -2)
+        self.motion, self.motion_known = _motion(self.frame_times, patches, window) if window.motion else (None, None)
         noise = torch.from_numpy(draw("noise", 9))
         self.frames = _render(self.frame_times, patches, noise, window.size)
         self.audio = _sound(self.audio_start, self.material, self.events, window, seeds)
@@ -179,6 +181,8 @@ class World:
             sentence_times=self.sentence_times[heard],
             token_ids=self.token_ids[heard],
             token_mask=self.token_ids[heard] > 0,
+            motion=None if self.motion is None else self.motion[rows],
+            motion_known=None if self.motion_known is None else self.motion_known[rows],
         )
 
 
@@ -196,12 +200,13 @@ def make_batch(
 
 
 def small_encoders(seed: int = 0, width: int = 64) -> Encoders:
-    """Image, video, audio and text encoders narrow enough for tests, with weights drawn from `seed`."""
+    """Image, video, audio, flow and text encoders narrow enough for tests, with weights drawn from `seed`."""
     narrow = {"width": width, "channels": (16, 32, 48)}
     builds = {
         "image": Build("mmssl.nn.image.SmallImageEncoder", narrow),
         "video": Build("mmssl.nn.video.SmallVideoEncoder", narrow),
         "audio": Build("mmssl.nn.audio.SmallAudioEncoder", narrow),
+        "flow": Build("mmssl.nn.flow.SmallFlowEncoder", narrow),
         "text": Build("mmssl.nn.text.TextEncoder", {"vocabulary": len(WORDS), "width": width, "layers": 1, "heads": 2}),
     }
     with torch.random.fork_rng(devices=[]):
@@ -212,7 +217,10 @@ def small_encoders(seed: int = 0, width: int = 64) -> Encoders:
 def zero_input(batch: Batch, what: Literal["picture", "sound", "text"]) -> Batch:
     """The batch with one modality zeroed but still marked as present."""
     changes: Any = {
-        "picture": {"pixels": torch.zeros_like(batch.frames)},
+        "picture": {
+            "pixels": torch.zeros_like(batch.frames),
+            "motion": None if batch.motion is None else torch.zeros_like(batch.motion),
+        },
         "sound": {"audio": torch.zeros_like(batch.audio)},
         "text": {"token_ids": torch.where(batch.token_mask, torch.ones_like(batch.token_ids), 0)},  # all [UNK]
     }[what]
@@ -231,6 +239,28 @@ def _centre(times: torch.Tensor, drift: torch.Tensor, height: torch.Tensor) -> t
     x = torch.where(drift[:, None, None] > 0, along, 1 - along)
     y = (0.2 + 0.6 * height)[:, None, None].expand_as(x)
     return torch.stack([x, y], dim=-1)
+
+
+def _motion(
+    times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], window: Window
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 [B, V, T, 2, h, w], pixels a second, and bool [B, V, T, h, w]: what an ideal codec would say.
+
+    A cell of 8 x 8 pixels whose centre a patch covers moves with it, the others rest. The first frame of the source
+    has no vectors.
+    """
+    height, width = window.size
+    y = ((torch.arange(-(-height // 8)) + 0.5) * 8 / height)[:, None]
+    x = ((torch.arange(-(-width // 8)) + 0.5) * 8 / width)[None, :]
+    motion = torch.zeros(*times.shape, 2, y.shape[0], x.shape[1])
+    for _, drift, events, place in patches:
+        centre = _centre(times, drift, place).float()
+        reach = RADIUS * (1 + 0.4 * _after(times, events, 0.12).float())[..., None, None]
+        inside = (x - centre[..., 0, None, None]) ** 2 + (y - centre[..., 1, None, None]) ** 2 < reach**2
+        speed = (2.0 * drift - 1)[:, None, None, None, None] * 0.6 * width / DURATION
+        motion[..., 0, :, :] = torch.where(inside, speed, motion[..., 0, :, :])
+    known = (times > 0)[..., None, None].expand(*times.shape, *motion.shape[-2:]).clone()
+    return motion * known[..., None, :, :], known
 
 
 def _after(times: torch.Tensor, events: torch.Tensor, decay: float) -> torch.Tensor:

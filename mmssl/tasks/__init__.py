@@ -9,6 +9,7 @@ from mmssl.tasks.context.order_prediction import OrderPrediction
 from mmssl.tasks.context.rotation import Rotation
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
@@ -16,6 +17,7 @@ TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "av_localization": AVLocalization,
     "av_sync": AVSync,
     "order_prediction": OrderPrediction,
+    "rgb_flow": RGBFlow,
     "subtitle_matching": SubtitleMatching,
     "rotation": Rotation,
 }

@@ -37,7 +37,11 @@ def spoiled(batch: Batch, rows: Sequence[int]) -> Batch:
     audio[index] = -0.5 * audio[index].roll(100, dims=-1)
     token_ids = batch.token_ids.clone()
     token_ids[index] = token_ids[index].roll(1, dims=1)
-    return changed(batch, pixels=frames, audio=audio, token_ids=token_ids)
+    motion = batch.motion
+    if motion is not None:
+        motion = motion.clone()
+        motion[index] = 5.0 - motion[index].roll(1, dims=-1)
+    return changed(batch, pixels=frames, audio=audio, token_ids=token_ids, motion=motion)
 
 
 def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
@@ -51,7 +55,8 @@ def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
 
     match what:
         case "picture":
-            return changed(batch, pixels=blank(batch.frames), has_picture=blank(batch.has_picture))
+            seen = {n: blank(m) for n in ("motion", "motion_known") if (m := getattr(batch, n)) is not None}
+            return changed(batch, pixels=blank(batch.frames), has_picture=blank(batch.has_picture), **seen)
         case "sound":
             return changed(batch, audio=blank(batch.audio), has_audio=blank(batch.has_audio))
         case "text":

@@ -14,6 +14,7 @@ from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import MultiTask
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from tests.batches import World, small_encoders
 from tests.tasks.cross_modal.trained import LATE, changed
@@ -26,6 +27,7 @@ def multitask_of_all() -> MultiTask:
         "av_localization": AVLocalization(size=(32, 32)),
         "av_sync": AVSync(size=(32, 32)),
         "av_sync_margin": AVSync(size=(32, 32), loss="margin"),
+        "rgb_flow": RGBFlow(size=(32, 32)),
         "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),
     }
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mmssl.batch import Batch
-from mmssl.tasks.base import Moment, MultiTask, Outcome, PretextTask
+from mmssl.tasks.base import Control, Moment, MultiTask, Outcome, PretextTask
 from tests.batches import World, small_encoders
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 9, 0.9)
@@ -50,11 +50,18 @@ def mean(outcome: Outcome, metric: str) -> float:
 
 
 def train(
-    task: PretextTask[Any, Any], *, steps: int, clips: int = 256, batch_size: int = 32, distractor: bool = False
+    task: PretextTask[Any, Any],
+    *,
+    steps: int,
+    clips: int = 256,
+    batch_size: int = 32,
+    distractor: bool = False,
+    control: Control = "none",
 ) -> MultiTask:
-    """The task trained on a world of its own window."""
+    """The task trained on a world of its own window, as it is meant or as a control."""
     world = World(clips, task.window, seed=0, distractor=distractor)
     multitask = multitask_of(task).train()
+    multitask.control = control
     optimizer = torch.optim.AdamW(multitask.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(0)
