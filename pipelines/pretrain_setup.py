@@ -17,7 +17,7 @@ from mmssl.data.shards.catalog import read_catalog
 from mmssl.data.shards.index import expand_shards
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
-from mmssl.nn.tokenizer import Tokenizer
+from mmssl.nn.tokenizer import Kind, Tokenizer
 from mmssl.tasks.base import Control, MultiTask, PretextTask
 from mmssl.training.checkpoint import last_checkpoint as last_checkpoint
 from mmssl.training.settings import TrainSettings
@@ -117,7 +117,7 @@ def check_shards(tasks: Tasks, about: Contents, batch_size: int) -> None:
         )
 
 
-def train_tokenizer(sources: Sequence[Source]) -> Tokenizer:
+def train_tokenizer(sources: Sequence[Source], kind: Kind = "wordpiece") -> Tokenizer:
     """A tokenizer of the first 100,000 sentences in the shards' order."""
     sentences: list[str] = []
     for source in sources:
@@ -126,7 +126,7 @@ def train_tokenizer(sources: Sequence[Source]) -> Tokenizer:
             break
     if not sentences:
         raise UserError("the shards hold no sentence to train a tokenizer on; leave out the tasks that need text")
-    return Tokenizer.train(sentences)
+    return Tokenizer.train(sentences, kind=kind)
 
 
 def read_builds(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Build]:

@@ -11,7 +11,7 @@ EPSILON = 1e-4  # inside the roots, so that a vector of zeros is unlike everythi
 
 @in_float32
 def relu_cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine [...] of vectors [..., D] that broadcast, ``a b / sqrt((a a + e) (b b + e))``; of vectors >= 0 in [0, 1)."""
+    """Cosine [...] of vectors [..., D] that broadcast, ``a b / sqrt((a a + e) (b b + e))``."""
     squares = (a.square().sum(dim=-1) + EPSILON) * (b.square().sum(dim=-1) + EPSILON)
     return (a * b).sum(dim=-1) * torch.rsqrt(squares)
 
@@ -31,7 +31,7 @@ def cross_and_learn(
     weight: torch.Tensor,
     cross: float = 0.5,
     diversity: float = 0.5,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """The cross-modal term and the diversity term, each averaged over the valid rows.
 
     With S the cosine, i a row and j its partner::
@@ -51,7 +51,7 @@ def cross_and_learn(
         diversity: weight of the diversity term; without it a constant is the best answer.
 
     Returns:
-        (cross-modal term, diversity term), scalars; 0 without a valid row.
+        [2], the cross-modal term and the diversity term; 0 without a valid row.
     """
     own = relu_cosine(rgb, flow)
     between = cross * (2.0 - own - own[partner])
@@ -61,4 +61,4 @@ def cross_and_learn(
     def mean(values: torch.Tensor) -> torch.Tensor:
         return (torch.where(weight > 0, values, torch.zeros_like(values)) * weight).sum() / total
 
-    return mean(between), mean(within)
+    return torch.stack([mean(between), mean(within)])

@@ -3,7 +3,8 @@
 Sayed, Brattoli and Ommer, "Cross and learn: cross-modal self-supervision", arXiv 1811.03879. Two streams without
 shared weights, features behind a ReLU, so that every cosine is at least 0. The cross-modal term draws a clip's picture
 and flow together; the diversity term pushes two clips apart within each modality. There is no negative across
-modalities, it follows from the two. Without the diversity term one constant vector is the best answer.
+modalities, it follows from the two. Without the diversity term one constant vector is the best answer; standardised
+channels (the batch normalisation of the paper's networks) keep from it too, and let training begin where it can learn.
 
 Counter-measures:
 
@@ -34,6 +35,7 @@ from mmssl.errors import UserError
 from mmssl.losses.cross_and_learn import cosine_matrix, cross_and_learn, relu_cosine
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
+from mmssl.nn.heads import BatchStandardisation
 from mmssl.nn.matcher import Matcher
 from mmssl.ops.augment import colour_jitter
 from mmssl.ops.channel_split import one_channel
@@ -57,34 +59,48 @@ class FlowExample(NamedTuple):
 
 
 class FlowMatcher(Matcher):
-    """A layer behind each stream and a ReLU, as the first fully connected layer of the paper's networks.
+    """A layer behind each stream, standardised and rectified, as the first fully connected layer of the paper's
+    networks.
 
     Args:
         picture_encoder: "image" or "video".
         picture_width: width of that encoder.
         flow_width: width of the flow encoder.
         dimension: of the common space.
+        standardise: whether channels are standardised over the batch before the ReLU.
     """
 
-    def __init__(self, picture_encoder: str, picture_width: int, flow_width: int, dimension: int = 128) -> None:
+    def __init__(
+        self, picture_encoder: str, picture_width: int, flow_width: int, dimension: int = 128, standardise: bool = True
+    ) -> None:
         super().__init__()
         self.init_args: dict[str, Any] = {
             "picture_encoder": picture_encoder,
             "picture_width": picture_width,
             "flow_width": flow_width,
             "dimension": dimension,
+            "standardise": standardise,
         }
         self.encoders = {"picture": picture_encoder, "flow": "flow"}
+        self.standardise = standardise
         self.picture = nn.Sequential(nn.LayerNorm(picture_width), nn.Linear(picture_width, dimension))
         self.flow = nn.Sequential(nn.LayerNorm(flow_width), nn.Linear(flow_width, dimension))
+        self.picture_scale = BatchStandardisation(dimension)
+        self.flow_scale = BatchStandardisation(dimension)
 
     def project(self, modality: str, features: Features) -> torch.Tensor:
-        """Float32 [B, D] >= 0 of "picture" or "flow"."""
-        return torch.relu((self.flow if modality == "flow" else self.picture)(features.pooled).float())
+        """Rows [B, D] of "picture" or "flow" before they are gathered."""
+        return torch.as_tensor((self.flow if modality == "flow" else self.picture)(features.pooled).float())
+
+    def rectify(self, modality: str, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 [N, D] >= 0 of gathered rows of `project`; rows of weight 0 have no part in the statistics."""
+        if self.standardise:
+            projected = (self.flow_scale if modality == "flow" else self.picture_scale)(projected, weight)
+        return torch.relu(projected)
 
     def embed(self, modality: str, features: Features) -> torch.Tensor:
         """Unit vectors [B, D] of "picture" or "flow"."""
-        return F.normalize(self.project(modality, features), dim=1)
+        return F.normalize(self.rectify(modality, self.project(modality, features)), dim=1)
 
 
 class RGBFlow(PretextTask[Batch, FlowExample]):
@@ -98,8 +114,11 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         stream: what the picture's stream sees: the stack's middle frame ("image"), or all its frames ("video").
         crop: side of the square that is cut out, as a share of the shorter side.
         dimension: of the common space.
+        standardise: standardise the channels over the gathered batch before the ReLU, as the batch normalisation of the
+            paper's networks does; without it the features of an untrained encoder are nearly one vector, and training
+            stays for long where it is indifferent, with all features alike.
         cross: weight of the cross-modal term.
-        diversity: weight of the diversity term; 0 lets the features collapse and is there to show that they do.
+        diversity: weight of the diversity term; 0, without `standardise`, is there to show that features collapse.
         split: probability that one colour channel is shown three times.
         gain: spread of the gain of a colour channel about 1.
         offset: spread of the offset of a colour channel, in full scales.
@@ -123,6 +142,7 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         stream: Literal["image", "video"] = "image",
         crop: float = 0.875,
         dimension: int = 128,
+        standardise: bool = True,
         cross: float = 0.5,
         diversity: float = 0.5,
         split: float = 0.25,
@@ -147,6 +167,7 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         self.stream = stream
         self.crop = crop
         self.dimension = dimension
+        self.standardise = standardise
         self.cross, self.diversity = cross, diversity
         self.split, self.gain, self.offset = split, gain, offset
         self.reverse = reverse
@@ -155,7 +176,8 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
 
     def setup(self, encoders: Encoders) -> None:
         """See `PretextTask.setup`."""
-        self.matcher = FlowMatcher(self.stream, encoders[self.stream].width, encoders["flow"].width, self.dimension)
+        widths = encoders[self.stream].width, encoders["flow"].width
+        self.matcher = FlowMatcher(self.stream, *widths, self.dimension, self.standardise)
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> FlowExample:
         """A stack where something moves, and its picture."""
@@ -213,9 +235,11 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         picture = self.matcher.project("picture", encoders.encode(self.stream, example.picture))
         flow = self.matcher.project("flow", encoders.encode("flow", example.flow))
         picture, flow, weight, drawn = (distributed.gather(x) for x in (picture, flow, example.weight, example.partner))
+        picture = self.matcher.rectify("picture", picture, weight)
+        flow = self.matcher.rectify("flow", flow, weight)
         partner = ring_partner(drawn, weight > 0)
         paired = without_the_lonely(weight, partner)
-        between, within = cross_and_learn(picture, flow, partner, paired, self.cross, self.diversity)
+        terms = cross_and_learn(picture, flow, partner, paired, self.cross, self.diversity)
         scores = cosine_matrix(picture.detach(), flow.detach())
         index = torch.arange(len(scores), device=scores.device)
 
@@ -228,7 +252,7 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
             "s_pictures": mean(relu_cosine(picture, picture[partner])),
             "s_flows": mean(relu_cosine(flow, flow[partner])),
         }
-        return Outcome({"cross_modal": between, "diversity": within}, metrics)
+        return Outcome({"cross_modal": terms[0], "diversity": terms[1]}, metrics)
 
     def exports(self) -> Matcher:
         """The two layers."""

@@ -173,13 +173,13 @@ def heldout(multitask: MultiTask, clips: int = 256) -> tuple[dict[str, float], d
 
 def test_it_learns_which_flow_belongs_to_a_picture() -> None:
     found, spread = heldout(train(RGBFlow(size=SIZE, **EASY), steps=60))
-    assert found["accuracy"] > 0.62  # of 256: four standard deviations above the floor
+    assert found["accuracy"] > 0.75  # more than half of the way from the floor
     assert found["s_true"] > found["s_false"] + 0.2
     assert min(spread.values()) > 3 * LOW_STD
 
 
 def test_without_the_diversity_term_everything_becomes_one_vector_and_the_monitor_says_so() -> None:
-    multitask = train(RGBFlow(size=SIZE, **(EASY | {"diversity": 0.0})), steps=40)
+    multitask = train(RGBFlow(size=SIZE, **(EASY | {"diversity": 0.0, "standardise": False})), steps=40)
     found, spread = heldout(multitask)
     assert found["s_true"] > 0.99
     assert found["s_false"] > 0.99
@@ -198,7 +198,7 @@ def test_without_the_diversity_term_everything_becomes_one_vector_and_the_monito
 def test_the_label_is_true() -> None:
     """Law 6, with everything that makes it hard: far above the floor, and at the floor in both controls."""
     found, _ = heldout(train(RGBFlow(size=SIZE, fields=4), steps=300), 512)
-    assert found["accuracy"] > 0.75
+    assert found["accuracy"] > 0.8
     for control in ("broken_pairs", "blind"):
         found, _ = heldout(train(RGBFlow(size=SIZE, fields=4), steps=150, control=control), 512)
         assert abs(found["accuracy"] - 0.5) < 0.08, control  # 3.6 standard deviations of 512

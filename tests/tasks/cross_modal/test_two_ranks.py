@@ -28,7 +28,8 @@ def multitask_of_all() -> MultiTask:
         "av_sync": AVSync(size=(32, 32)),
         "av_sync_margin": AVSync(size=(32, 32), loss="margin"),
         "rgb_flow": RGBFlow(size=(32, 32)),
-        "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),
+        "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0, candidates=4),
+        "subtitle_ranking": SubtitleMatching(size=(32, 32), clip_seconds=1.0, rule="ranking"),
     }
     torch.manual_seed(0)
     return MultiTask(small_encoders(0, width=32), tasks).eval()
