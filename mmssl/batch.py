@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mmssl.clip import Sentence, Span
 
@@ -23,19 +23,43 @@ T = TypeVar("T")
 TIME_TOLERANCE = 1e-6  # seconds; wanted times are looked up, never interpolated
 
 
+class Dense(NamedTuple):
+    """One name of the dense truth of a batch at the wanted times; zeros where it is not known.
+
+    ``flow`` float32 [B, V, T, 2, H, W], pixels of the frames a second to the next frame of the source, x right and y
+    down; ``depth`` float32 [B, V, T, H, W]; ``normals`` float32 [B, V, T, 3, H, W], unit vectors on the world's axes;
+    ``instances`` uint8 [B, V, T, H, W], 0 the scene; ``pose`` float32 [B, V, T, 3, 4], camera to world.
+    """
+
+    values: torch.Tensor
+    known: torch.Tensor  # bool [B, V, T, H, W]; of a pose bool [B, V, T]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Dense:
+        """The same on another device."""
+        return Dense(*(x.to(device, non_blocking=non_blocking) for x in self))
+
+
 @dataclass(frozen=True)
 class Truth:
-    """What is known about the clips of a batch and no task may see: labels, boxes, the json member.
+    """What is known about the clips of a batch and no task may see: labels, boxes, the json member, dense truth.
+
+    A task that declares `needs_truth` is given exactly those names of `dense` (`Batch.with_privileged`).
 
     Args:
         keys: the samples' keys.
         labels: the label of each clip, or None.
         metas: the json member of each clip.
+        dense: the dense truth by name, as far as the window asks for it.
     """
 
     keys: tuple[str, ...]
     labels: tuple[str | None, ...]
     metas: tuple[Mapping[str, Any], ...]
+    dense: Mapping[str, Dense] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Truth:
+        """The same with its tensors on another device."""
+        return dataclasses.replace(self, dense={n: d.to(device, non_blocking) for n, d in self.dense.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +95,8 @@ class Planes:
 class Batch:
     """Clips on the device, decoded once for all tasks. Holds no label.
 
+    A stream's batches have no `privileged`; only the copy that is handed to a task with `needs_truth` has it.
+
     Args:
         keys, sources: the samples' keys and the sources they come from.
         seeds: int64 [B], `randomness.sample_seed` of each sample.
@@ -91,6 +117,7 @@ class Batch:
         token_mask: bool [B, N, L].
         motion, motion_known: float32 [B, V, T, 2, h, w] and bool [B, V, T, h, w], see `Clip`; None when not wanted.
         counters: decoder calls and decoded pictures behind this batch.
+        privileged: dense truth by name, exactly what the task that is given this copy declares to need.
     """
 
     keys: tuple[str, ...]
@@ -117,6 +144,7 @@ class Batch:
     motion: torch.Tensor | None = None
     motion_known: torch.Tensor | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
+    privileged: Mapping[str, Dense] = field(default_factory=dict)
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -188,6 +216,16 @@ class Batch:
         rows = torch.arange(len(self), device=self.device)[:, None]
         return self.frames[rows, view, index]
 
+    def frame_times_at(self, times: torch.Tensor, view: int = 0) -> torch.Tensor:
+        """Float64 [B, K]: when the frames on screen at the wanted times began.
+
+        Two wanted times with one answer show one frame twice: the source has fewer frames a second, or has ended.
+
+        Raises:
+            ValueError: a time was not asked for by the window.
+        """
+        return self.frame_times[:, view].gather(1, self._places(times, view))
+
     def motion_at(self, times: torch.Tensor, view: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """Float32 [B, K, 2, h, w] and bool [B, K, h, w]: motion and where it is known, of the frames at the times.
 
@@ -201,6 +239,33 @@ class Batch:
         index = self._places(times, view)
         rows = torch.arange(len(self), device=self.device)[:, None]
         return self.motion[rows, view, index], self.motion_known[rows, view, index]
+
+    def with_privileged(self, dense: Mapping[str, Dense]) -> Batch:
+        """A copy with this truth and no other, for one task; what was made from the batch already is shared."""
+        return dataclasses.replace(self, privileged=dict(dense))
+
+    def privileged_at(self, name: str, times: torch.Tensor, view: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values [B, K, ...] and where they are known, bool [B, K, H, W] (of a pose [B, K]), of the dense truth `name`.
+
+        Args:
+            name: one of the task's `needs_truth`; see `Dense` for shapes and units.
+            times: float64 [B, K]; each must be a time that the window asked for.
+            view: which of the V anchors.
+
+        Raises:
+            ValueError: the task does not declare to need it, or the window does not ask for these times.
+        """
+        import torch
+
+        if name not in self.privileged:
+            raise ValueError(
+                f"a task asks for the truth '{name}' that it is not given; declare needs_truth=('{name}',) and give "
+                f"its window truth=('{name}',)"
+            )
+        index = self._places(times, view)
+        rows = torch.arange(len(self), device=self.device)[:, None]
+        values, known = self.privileged[name]
+        return values[rows, view, index], known[rows, view, index]
 
     def _places(self, times: torch.Tensor, view: int) -> torch.Tensor:
         """Int64 [B, K]: which of the wanted times these are."""
@@ -248,4 +313,5 @@ class Batch:
             for f in dataclasses.fields(self)
             if isinstance(getattr(self, f.name), torch.Tensor | Planes)
         }
-        return dataclasses.replace(self, **moved, _made={})
+        dense = {name: d.to(device, non_blocking) for name, d in self.privileged.items()}
+        return dataclasses.replace(self, **moved, privileged=dense, _made={})

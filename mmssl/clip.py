@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 Pixels = Literal["rgb", "yuv"]
+#: what a renderer may know of every frame (`mmssl.data.dense_truth` says what each is)
+TRUTH_NAMES = ("flow", "depth", "normals", "instances", "pose")
 
 
 def picture_shape(size: tuple[int, int], pixels: Pixels) -> tuple[int, ...]:
@@ -88,6 +90,7 @@ class Window:
         size: (height, width) of the frames, equal for every clip of a run.
         views: independent anchors a clip.
         motion: whether the codec's motion vectors are wanted too.
+        truth: names of dense truth (of `TRUTH_NAMES`) at the wanted frames, for tasks that declare to need it.
     """
 
     picture: Span | tuple[Span, ...] | None = None
@@ -96,6 +99,7 @@ class Window:
     size: tuple[int, int] = (96, 96)
     views: int = 1
     motion: bool = False
+    truth: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.views < 1:
@@ -104,6 +108,10 @@ class Window:
             raise ValueError(f"Window.size must be positive, got {self.size}")
         if len({span.rate for span in self.sounds}) > 1:
             raise ValueError(f"the sound spans of a window must share one rate, got {self.sounds}")
+        if unknown := [name for name in self.truth if name not in TRUTH_NAMES]:
+            raise ValueError(f"no dense truth '{unknown[0]}' (there are {', '.join(TRUTH_NAMES)})")
+        if self.truth and not self.pictures:
+            raise ValueError("dense truth is that of frames: give the window a picture span")
 
     @property
     def pictures(self) -> tuple[Span, ...]:
@@ -145,6 +153,7 @@ class Window:
             size=self.size,
             views=max(self.views, other.views),
             motion=self.motion or other.motion,
+            truth=tuple(sorted({*self.truth, *other.truth})),
         )
 
     def picture_times(self, anchor: float, duration: float) -> np.ndarray:
@@ -181,6 +190,7 @@ class EncodedClip:
         subtitles: the WebVTT text, or empty.
         meta: the json member.
         packets: the packet table, or None.
+        truth: the dense truth as it is stored, or empty.
     """
 
     key: str
@@ -189,6 +199,7 @@ class EncodedClip:
     subtitles: bytes = b""
     meta: Mapping[str, Any] = field(default_factory=dict)
     packets: bytes | None = None
+    truth: bytes = b""
 
 
 @dataclass(frozen=True)

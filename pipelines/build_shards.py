@@ -40,6 +40,7 @@ def build(
     samples_per_shard: int = 256,
     prefix: str = "clips",
     labels: Literal["folder", "none"] = "folder",
+    dense_truth: bool = False,
     subtitle_language: str | None = None,
     shuffle: bool = True,
     max_pixels: int = 36_000_000,
@@ -70,6 +71,8 @@ def build(
         samples_per_shard: clips in a tar.
         prefix: name before the number of a tar, for clips without a split.
         labels: folder takes the name of a file's folder as its label.
+        dense_truth: store the dense truth of a corpus that has it (Soundstage's truth/{key}.npz, or the column
+            dense_truth of a manifest) for the tasks that need it.
         subtitle_language: language code to choose among subtitles, for instance en.
         shuffle: store the sources in a fixed pseudo-random order, so that a shard mixes folders.
         max_pixels: sources with larger pictures are refused.
@@ -96,6 +99,7 @@ def build(
         samples_per_shard=samples_per_shard,
         prefix=prefix,
         labels=labels,
+        dense_truth=dense_truth,
         subtitle_language=subtitle_language,
         shuffle=shuffle,
         max_pixels=max_pixels,

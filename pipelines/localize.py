@@ -13,9 +13,10 @@ from rich.table import Table
 
 from mmssl.data.shards.index import expand_shards, read_index
 from mmssl.errors import UserError
-from mmssl.localization.draw import Drawn, any_boxes, clip_of_file, clips_of, draw_all
-from mmssl.localization.evaluate import ROWS, evaluate_localization
+from mmssl.localization.draw import Drawn, any_absent, any_boxes, clip_of_file, clips_of, draw_all
+from mmssl.localization.evaluate import evaluate_localization
 from mmssl.localization.maps import check_head
+from mmssl.localization.presence import evaluate_presence
 from mmssl.nn.encoders import Encoders
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
@@ -35,6 +36,7 @@ def run(
     batch_size: int = 32,
     seed: int = 0,
     device: str | None = None,
+    object_prior: Path | None = None,
 ) -> dict[str, Any]:
     """Draw sound maps as PNG and mp4 (with sound) for shards or a video file; scores where the shards have boxes.
 
@@ -52,6 +54,8 @@ def run(
         batch_size: clips at a time.
         seed: of the random maps and of whose sound is the wrong one.
         device: cpu or cuda; the fastest there is unless given.
+        object_prior: a run or encoders folder whose image encoder gives a map of objects that hears nothing; it is
+            scored alone and mixed into the model's map, in rows of their own.
     """
     begin = time.perf_counter()
     if (shards is None) == (video is None):
@@ -94,7 +98,12 @@ def run(
                 workers=workers,
                 device=on,
                 seed=seed,
+                prior=None if object_prior is None else Encoders.from_pretrained(object_prior),
                 progress=lambda done, whole: progress.update(bar, completed=done, total=whole),
+            ).as_dict()
+        if scored and shards is not None and any_absent(shards):
+            results["presence"] = evaluate_presence(
+                bundle, matcher, shards, size=size, batch_size=batch_size, workers=workers, device=on
             ).as_dict()
     if not drawn:
         causes = "; ".join(f"'{key}': {cause}" for key, cause in failed[:3]) or "no clip has sound"
@@ -131,8 +140,10 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     table.add_column("", no_wrap=True)
     for name in ("peak in box [95 %]", "cIoU@0.5", "AUC", "IoU", "model minus this"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ROWS:
-        row, minus = results["rows"][name], results["model_minus"].get(name)
+    for name, row in results["rows"].items():
+        if name == "ceiling":
+            continue
+        minus = results["model_minus"].get(name)
         if row is None:
             table.add_row(name.replace("_", " "), "no other sound")
             continue
@@ -148,6 +159,29 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     left = ", ".join(f"{n} {cause}" for cause, n in results["left_out"].items())
     console.print("* the best that a mask of half the picture can reach, which cIoU and AUC always cut", markup=False)
     console.print(f"judged: {results['judged']}{'; left out: ' + left if left else ''}", markup=False, soft_wrap=True)
+    if "presence" in results:
+        print_presence(console, results["presence"])
+
+
+def print_presence(console: Console, found: dict[str, Any]) -> None:
+    """The table of `evaluate_presence`: how far each score tells seen sources from the others."""
+    counts = ", ".join(f"{n} {group.replace('_', ' ')}" for group, n in found["clips"].items())
+    table = Table(title=f"Is the source in sight, {found['protocol']}: {counts}")
+    table.add_column("AUC of the score [95 %]", no_wrap=True)
+    for name in ("off screen", "silent", "either"):
+        table.add_column(f"seen against {name}", justify="right", no_wrap=True)
+    for name, row in found["rows"].items():
+        cells = [row[against] for against in ("off_screen", "silent", "either")]
+        told = ["" if cell is None else f"{100 * cell['auc']:.1f} {_interval(cell)}" for cell in cells]
+        table.add_row(name.replace("_", " "), *told)
+    console.print(table)
+    console.print(
+        f"right finds by the map's maximum: average precision {100 * found['average_precision']:.1f} "
+        f"({100 * found['average_precision_of_equal_scores']:.1f} if all clips had one score), "
+        f"best F1 {100 * found['best_f1']:.1f}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _interval(found: dict[str, float]) -> str:

@@ -173,10 +173,12 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
     for number, source in enumerate(sources):
         if source.quota is not None:
             sources[number] = setup.share_of(source, train.accumulate)
-    about = setup.look_at_shards(sources)
+    truth = any(task.needs_truth for task in tasks.values())
+    about = setup.look_at_shards(sources, truth)
     setup.check_shards(tasks, about, data.batch_size)
     if data.heldout is not None:
-        setup.check_shards(tasks, setup.look_at_shards([Source("held-out", data.heldout, remote=data.remote)]), 1)
+        held = setup.look_at_shards([Source("held-out", data.heldout, remote=data.remote)], truth)
+        setup.check_shards(tasks, held, 1)
 
     tokenizer = _tokenizer(config, tasks, resume)
     builds = setup.encoder_builds(setup.read_builds(config.encoders), tasks, tokenizer)

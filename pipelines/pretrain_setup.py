@@ -15,6 +15,7 @@ from mmssl.data import Source, Stream
 from mmssl.data.sentences import first_sentences
 from mmssl.data.shards.catalog import read_catalog
 from mmssl.data.shards.index import expand_shards
+from mmssl.data.shards.truth import check_truth, without_truth
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.nn.tokenizer import Kind, Tokenizer
@@ -80,21 +81,32 @@ class Contents:
         samples: clips.
         silent: clips that are known to have no sound.
         wordless: clips that are known to have no sentence.
+        truthless: clips without dense truth; counted where a task needs it.
     """
 
     shards: str
     samples: int
     silent: int
     wordless: int
+    truthless: int = 0
 
 
-def look_at_shards(sources: Sequence[Source]) -> Contents:
-    """Read the heads of all shards' indices (made and kept where missing); no media are touched."""
+def look_at_shards(sources: Sequence[Source], truth: bool = False) -> Contents:
+    """Read the heads of all shards' indices (made and kept where missing); no media are touched.
+
+    Raises:
+        UserError: `truth` says that a task needs dense truth, and no clip of a source has any.
+    """
     catalogs = [read_catalog(expand_shards(source.shards, source.remote)) for source in sources]
     samples = sum(int(catalog.lengths.sum()) for catalog in catalogs)
     silent, wordless = sum(c.silent for c in catalogs), sum(c.wordless for c in catalogs)
     said = ", ".join(s.shards if isinstance(s.shards, str) else " ".join(s.shards) for s in sources)
-    return Contents(said, samples, silent, wordless)
+    truthless = 0
+    if truth:
+        for source, catalog in zip(sources, catalogs, strict=True):
+            check_truth(source.name, catalog)
+            truthless += without_truth(catalog)
+    return Contents(said, samples, silent, wordless, truthless)
 
 
 def check_shards(tasks: Tasks, about: Contents, batch_size: int) -> None:
@@ -199,9 +211,12 @@ def plan_lines(
         )
     for name, task in multitask.tasks.items():
         floor = "as the batch says" if task.score.floor is None else f"{task.score.floor:.3g}"
-        lines.append(f"task      {name}: {task.score.metric}, floor {floor}, weight {multitask.weights[name]:g}")
-    for what, missing in (("sound", about.silent), ("text", about.wordless)):
+        truth = f", TRAINED WITH THE TRUTH: {', '.join(task.needs_truth)}" if task.needs_truth else ""
+        lines.append(f"task      {name}: {task.score.metric}, floor {floor}, weight {multitask.weights[name]:g}{truth}")
+    for what, missing in (("sound", about.silent), ("text", about.wordless), ("dense truth", about.truthless)):
         needing = [name for name, task in multitask.tasks.items() if what in task.needs]
+        if what == "dense truth":
+            needing = list(multitask.truths)
         if missing and needing:
             lines.append(
                 f"note      {missing} of {about.samples} clips have no {what}: no part in {', '.join(needing)}"

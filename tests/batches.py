@@ -5,9 +5,9 @@ What is linked in a clip, so that every task has something true to learn from:
 ====================  =============================================================================================
 material (8)          colour and stripes of the patch <-> frequency of the hum <-> an adjective of the true sentence
 drift (left, right)   the patch crosses the picture steadily (its place orders the frames) <-> a word of the sentence
-                      <-> motion vectors of the cells that it covers
 events                at irregular instants the patch flashes and swells <-> a click in the sound
 up                    the background is bright above and dark below
+motion, truth         (when the window asks) the patch's drift as the codec would tell it, and as dense truth
 ====================  =============================================================================================
 
 Nothing else tells the clips apart: place, drift, event times and material are drawn independently of each other.
@@ -31,8 +31,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mmssl.batch import Batch
+from mmssl.batch import Batch, Dense, Truth
 from mmssl.clip import Sentence, Span, Window
+from mmssl.data.decode.motion import CELL, field_shape
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.randomness import sample_seed, uniform_numpy
 
@@ -114,13 +115,23 @@ class World:
             height = (patches[0][3] + 0.5) % 1.0  # the other half of the picture: the patches do not overlap
             patches.append((other, drift, torch.from_numpy(_events(draw, "other events")), height))
         self.centres = torch.stack([_centre(self.frame_times, drift, height) for _, drift, _, height in patches], -2)
-        self.motion, self.motion_known = _motion(self.frame_times, patches, window) if window.motion else (None, None)
         noise = torch.from_numpy(draw("noise", 9))
         self.frames = _render(self.frame_times, patches, noise, window.size)
         self.audio = _sound(self.audio_start, self.material, self.events, window, seeds)
         heard = self.audio_start[..., None] + torch.arange(self.audio.shape[-1]) / max(window.sound_rate, 1)
         self.audio *= heard < self.duration[:, None, None]
         self._text(draw)
+        self.dense = _dense(self.frame_times, patches, window.size) if window.truth or window.motion else {}
+        self.motion = self.motion_known = None
+        if window.motion:
+            rows, columns = field_shape(window.size)
+            shift = (columns * CELL - window.size[1], rows * CELL - window.size[0])
+            flow = torch.nn.functional.pad(self.dense["flow"].values, (0, shift[0], 0, shift[1]))
+            cells = flow.unflatten(-2, (rows, CELL)).unflatten(-1, (columns, CELL))
+            self.motion = cells.mean(dim=(-3, -1))
+            key = torch.round(self.frame_times * SOURCE_RATE).long() % 12 == 0  # key frames have no vectors
+            self.motion_known = ~key[..., None, None].expand(*key.shape, rows, columns)
+            self.motion = self.motion * self.motion_known[:, :, :, None]
 
     def _text(self, draw: Any) -> None:
         pick, when, place = (draw(name, 2) for name in ("chatter", "when", "place"))
@@ -183,7 +194,13 @@ class World:
             token_mask=self.token_ids[heard] > 0,
             motion=None if self.motion is None else self.motion[rows],
             motion_known=None if self.motion_known is None else self.motion_known[rows],
+            privileged={n: Dense(*(part[rows] for part in self.dense[n])) for n in self.window.truth},
         )
+
+
+def truth_of(batch: Batch) -> Truth:
+    """What a stream would give beside a batch of the world: its dense truth, as the window asks for it."""
+    return Truth(batch.keys, (None,) * len(batch), ({},) * len(batch), batch.privileged)
 
 
 def make_batch(
@@ -241,32 +258,41 @@ def _centre(times: torch.Tensor, drift: torch.Tensor, height: torch.Tensor) -> t
     return torch.stack([x, y], dim=-1)
 
 
-def _motion(
-    times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], window: Window
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 [B, V, T, 2, h, w], pixels a second, and bool [B, V, T, h, w]: what an ideal codec would say.
-
-    A cell of 8 x 8 pixels whose centre a patch covers moves with it, the others rest. The first frame of the source
-    has no vectors.
-    """
-    height, width = window.size
-    y = ((torch.arange(-(-height // 8)) + 0.5) * 8 / height)[:, None]
-    x = ((torch.arange(-(-width // 8)) + 0.5) * 8 / width)[None, :]
-    motion = torch.zeros(*times.shape, 2, y.shape[0], x.shape[1])
-    for _, drift, events, place in patches:
-        centre = _centre(times, drift, place).float()
-        reach = RADIUS * (1 + 0.4 * _after(times, events, 0.12).float())[..., None, None]
-        inside = (x - centre[..., 0, None, None]) ** 2 + (y - centre[..., 1, None, None]) ** 2 < reach**2
-        speed = (2.0 * drift - 1)[:, None, None, None, None] * 0.6 * width / DURATION
-        motion[..., 0, :, :] = torch.where(inside, speed, motion[..., 0, :, :])
-    known = (times > 0)[..., None, None].expand(*times.shape, *motion.shape[-2:]).clone()
-    return motion * known[..., None, :, :], known
-
-
 def _after(times: torch.Tensor, events: torch.Tensor, decay: float) -> torch.Tensor:
     """1 at each event, decaying after it; times [B, ...] and events [B, E] give [B, ...]."""
     since = times[..., None] - events.reshape(len(events), *[1] * (times.ndim - 1), -1)
     return torch.where(since >= 0, torch.exp(-since / decay), torch.zeros_like(since)).amax(dim=-1)
+
+
+def _patch(
+    times: torch.Tensor, drift: torch.Tensor, events: torch.Tensor, place: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where a patch is, bool [B, V, T, H, W]; how much it flashes [B, V, T, 1, 1]; (x, y) from its centre."""
+    y = (torch.arange(size[0]) + 0.5).div(size[0])[:, None]
+    x = (torch.arange(size[1]) + 0.5).div(size[1])[None, :]
+    centre = _centre(times, drift, place).float()
+    glow = _after(times, events, 0.12).float()[..., None, None]
+    dx, dy = x - centre[..., 0, None, None], y - centre[..., 1, None, None]
+    return (dx**2 + dy**2).sqrt() < RADIUS * (1 + 0.4 * glow), glow, dx, dy
+
+
+def _dense(times: torch.Tensor, patches: Sequence[tuple[torch.Tensor, ...]], size: tuple[int, int]) -> dict[str, Dense]:
+    """The dense truth by name: flat patches before a wall. The camera is said to go against the first patch's drift."""
+    instances = torch.zeros(*times.shape, *size, dtype=torch.uint8)
+    flow = torch.zeros(*times.shape, 2, *size)
+    for number, (_, drift, events, place) in enumerate(patches, start=1):
+        inside = _patch(times, drift, events, place, size)[0]
+        instances[inside] = number
+        speed = torch.where(drift > 0, 0.6, -0.6) * size[1] / DURATION
+        flow[..., 0, :, :] = torch.where(inside, speed.float()[:, None, None, None, None], flow[..., 0, :, :])
+    facing = torch.tensor([0.0, 0.0, -1.0])[:, None, None].expand(*times.shape, 3, *size)
+    known = torch.ones(*times.shape, *size, dtype=torch.bool)
+    dense = {n: Dense(v, known) for n, v in {"flow": flow, "instances": instances, "normals": facing}.items()}
+    dense["depth"] = Dense(torch.where(instances > 0, 1.0, 2.0), known)
+    pose = torch.eye(3, 4).repeat(*times.shape, 1, 1)
+    pose[..., 0, 3] = (torch.where(patches[0][1] > 0, -0.1, 0.1)[:, None, None] * times / DURATION).float()
+    dense["pose"] = Dense(pose, torch.ones(times.shape, dtype=torch.bool))
+    return dense
 
 
 def _render(
@@ -287,10 +313,8 @@ def _render(
     back = (0.62 - 0.4 * y) + tint + wave
     picture = back[:, None, None].expand(-1, *times.shape[1:], -1, -1, -1)
     for material, drift, events, place in patches:
-        centre = _centre(times, drift, place).float()
-        glow = _after(times, events, 0.12).float()[..., None, None]  # [B, V, T, 1, 1]
-        dx, dy = x - centre[..., 0, None, None], y - centre[..., 1, None, None]
-        inside = ((dx**2 + dy**2).sqrt() < RADIUS * (1 + 0.4 * glow)).float()[..., None, :, :]
+        inside, glow, dx, dy = _patch(times, drift, events, place, size)
+        inside = inside.float()[..., None, :, :]
         turn = (material % 4).float()[:, None, None, None, None] * (np.pi / 4)
         stripes = torch.sin(2 * np.pi * 9 * (dx * torch.cos(turn) + dy * torch.sin(turn)))[..., None, :, :]
         colour = COLOURS[material][:, None, None, :, None, None] + 0.12 * stripes

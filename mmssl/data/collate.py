@@ -9,11 +9,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mmssl.batch import Batch, Planes, Truth
+from mmssl.batch import Batch, Dense, Planes, Truth
 from mmssl.clip import Clip, Sentence, Window
 from mmssl.data.decode.motion import field_shape
+from mmssl.data.dense_truth import blank_field
 from mmssl.data.sources import Place
-from mmssl.data.worker import Decoded, Row
+from mmssl.data.worker import Decoded, Failure, Row
 from mmssl.ops.colour import planes_to_rgb
 
 
@@ -181,7 +182,22 @@ def collate(
         if label is None and place is not None and isinstance(row, Row):
             label = place.entry.label  # shards that say it in a .cls member
         labels.append(None if label is None else str(label))
-    return batch, Truth(keys, tuple(labels), tuple(metas))
+    return batch, Truth(keys, tuple(labels), tuple(metas), dense_of(decoded.rows, window))
+
+
+def dense_of(rows: Sequence[Row | Failure | None], window: Window) -> dict[str, Dense]:
+    """The dense truth that a window asks for; rows without it (and holes) are zeros of which nothing is known."""
+    found = {}
+    for name in window.truth:
+        none = blank_field(name, window)
+        fields = [row.dense.get(name, none) if isinstance(row, Row) else none for row in rows]
+        values = torch.from_numpy(np.stack([field.values for field in fields]))
+        if name == "normals":
+            values = values.float() / 127
+        elif name != "instances":
+            values = values.float()
+        found[name] = Dense(values, torch.from_numpy(np.stack([field.known for field in fields])))
+    return found
 
 
 def blank(window: Window, frames: np.ndarray, audio: np.ndarray) -> Clip:

@@ -25,7 +25,7 @@ from mmssl.data.look_ahead import LookAhead
 from mmssl.data.memory import bound_blocks
 from mmssl.data.ring import Ring, anonymous_file
 from mmssl.data.sources import Place
-from mmssl.data.worker import Answer, Decoded, Failure, Job, Settings, decode_job, read_clip
+from mmssl.data.worker import Answer, Decoded, Failure, Job, Settings, decode_job, reader_for
 from mmssl.errors import UserError
 
 START_SECONDS = 120.0  # for a worker to start, on a machine under load
@@ -48,7 +48,7 @@ def decode_here(
     decoder = make_decoder(settings.decoder, settings.pixels)
     bound_blocks()
     layout = settings.layout
-    with closing(LookAhead(read_clip)) as ahead:
+    with closing(LookAhead(reader_for(settings.window))) as ahead:
         for job in jobs:
             frames, audio = np.zeros(layout.frames, np.uint8), np.zeros(layout.audio, np.float32)
             tried = _without(job, given_up)

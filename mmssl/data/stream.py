@@ -19,6 +19,7 @@ from mmssl.data.decode.choose import choose
 from mmssl.data.order import OrderName
 from mmssl.data.plan import Plan, SourcePlan, check_world, quotas, rank_batch
 from mmssl.data.pool import Pool, decode_here
+from mmssl.data.shards.truth import check_truth
 from mmssl.data.sources import IndexedSource, Place, Source
 from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.worker import MEMORY, Anchor, Decoded, Failure, Job, Row, Settings
@@ -100,6 +101,9 @@ class Stream:
         self.quotas = quotas(given, batch_size)
         self.shuffle_shards = shuffle_shards if shuffle else 0
         self.sources = [IndexedSource(source, seed, self.shuffle_shards, order, progress) for source in given]
+        if window.truth:
+            for indexed in self.sources:
+                check_truth(indexed.name, indexed.catalog)
         self.window = window
         self.batch_size = batch_size
         self.seed = seed
@@ -194,7 +198,7 @@ class Stream:
                 )
                 self.counters.update(batch.counters)
                 self.counters["batches"] += 1
-                batch = batch.to(self.device)
+                batch, truth = batch.to(self.device), truth.to(self.device)
                 self.positions = [p + q for p, q in zip(self.positions, self.quotas, strict=True)]
                 self.places = job.places
                 yield batch, truth

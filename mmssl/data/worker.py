@@ -14,7 +14,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -25,6 +25,9 @@ from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers, Decoder
 from mmssl.data.decode.choose import make_decoder
 from mmssl.data.decode.text import read_sentences
+from mmssl.data.dense_truth import LARGEST as LARGEST_TRUTH
+from mmssl.data.dense_truth import MEMBER as TRUTH
+from mmssl.data.dense_truth import BadTruth, Field, read_fields
 from mmssl.data.look_ahead import LookAhead
 from mmssl.data.media import MediaError
 from mmssl.data.memory import bound_blocks, bound_process
@@ -85,15 +88,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Row:
-    """One decoded sample: its clip, and its description, which only `Truth` may show."""
+    """One decoded sample: its clip; its description and dense truth, which only `Truth` may show.
+
+    `dense` is empty where the window asks for none or the sample has none.
+    """
 
     clip: Clip
     meta: Mapping[str, Any]
+    dense: Mapping[str, Field] = field(default_factory=dict)
 
 
 # What travels over the socket: a row's fields beside its pixels and sound (which lie in the ring) with its
-# description; a failure; or nothing for a row without a place.
-Answer = tuple[dict[str, Any], Mapping[str, Any]] | Failure | None
+# description and dense truth; a failure; or nothing for a row without a place.
+Answer = tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Field]] | Failure | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class Decoded:
         rows: list[Row | Failure | None] = []
         for number, answer in enumerate(answers):
             if isinstance(answer, tuple):
-                rows.append(Row(Clip(frames=frames[number], audio=audio[number], **answer[0]), answer[1]))
+                rows.append(Row(Clip(frames=frames[number], audio=audio[number], **answer[0]), *answer[1:]))
             else:
                 rows.append(answer)
         return cls(rows, frames, audio)
@@ -131,10 +138,11 @@ def anchors_of(seed: int, anchor: Anchor, views: int, duration: float) -> np.nda
     return even
 
 
-def read_clip(place: Place) -> EncodedClip:
+def read_clip(place: Place, truth: bool = False) -> EncodedClip:
     """Read a sample's members from its shard: media, subtitles and description, whatever else it has.
 
-    Subtitles over their limit are left where they are, so that they lose the text and not the clip.
+    Subtitles and dense truth over their limits are left where they are, so that they lose the text, or the truth, and
+    not the clip. Dense truth is read where `truth` says that it is wanted.
 
     Raises:
         UserError: the shard is gone, was cut or cannot be fetched.
@@ -149,6 +157,8 @@ def read_clip(place: Place) -> EncodedClip:
             raise MediaError("member too large", f".{name} has {size} bytes (at most {most} are read)")
     text = subtitle_member(entry)
     wanted = [media, "json", "pkt", *([text] if text and not text_too_large(entry) else [])]
+    if truth and 0 < entry.members.get(TRUTH, (0, 0))[1] <= LARGEST_TRUTH:
+        wanted.append(TRUTH)
     members = read_members(place.shard, entry, wanted)
     try:
         meta = json.loads(members.get("json", b"{}"))
@@ -163,7 +173,13 @@ def read_clip(place: Place) -> EncodedClip:
         subtitles=members.get(text or "", b""),
         meta=meta,
         packets=members["pkt"] if "pkt" in members else read_packets(place.shard, entry),
+        truth=members.get(TRUTH, b""),
     )
+
+
+def reader_for(window: Window) -> Callable[[Place], EncodedClip]:
+    """What reads the members that a window needs."""
+    return partial(read_clip, truth=True) if window.truth else read_clip
 
 
 def subtitle_member(entry: SampleEntry) -> str | None:
@@ -193,7 +209,7 @@ def decode_sample(
         MemoryError: without a bound (`settings.memory` is None) it is the machine's memory that is at an end.
     """
     try:
-        encoded = (read or read_clip)(place)
+        encoded = (read or reader_for(settings.window))(place)
         duration = decoder.duration(encoded)
         # Decoding needs not measure it again; the description that `Truth` shows stays as it is.
         known = replace(encoded, meta={**encoded.meta, "duration": duration})
@@ -205,7 +221,13 @@ def decode_sample(
             if text_too_large(place.entry):
                 left_out["subtitles: member too large"] = 1
             clip = replace(clip, sentences=sentences, left_out={**clip.left_out, **left_out})
-        return Row(clip, encoded.meta)
+        dense: Mapping[str, Field] = {}
+        if encoded.truth and clip.has_picture:
+            try:
+                dense = read_fields(encoded.truth, encoded.meta, clip, settings.window)
+            except BadTruth as error:
+                clip = replace(clip, left_out={**clip.left_out, f"truth: {error}": 1})
+        return Row(clip, encoded.meta, dense)
     except PROGRAM_FAULTS:
         raise
     except Exception as error:  # anything that unknown bytes may bring about: counted by cause, held to a budget
@@ -248,7 +270,7 @@ def decode_job(
             answers.append(row)
         else:
             beside = {f.name: getattr(row.clip, f.name) for f in fields(row.clip) if f.name not in ("frames", "audio")}
-            answers.append((beside, row.meta))
+            answers.append((beside, row.meta, row.dense))
     return answers
 
 
@@ -279,7 +301,7 @@ def main(socket_descriptor: int, ring_descriptor: int) -> None:
     if settings.memory is not None:
         bound_process(settings.memory)
     jobs: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()
-    ahead = LookAhead(read_clip)
+    ahead = LookAhead(reader_for(settings.window))
     threading.Thread(target=_listen, args=(connection, jobs, ahead), daemon=True).start()
 
     def begin() -> None:

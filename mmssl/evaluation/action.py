@@ -166,20 +166,26 @@ def arrange(table: FeatureTable, sizes: Sequence[int], group: str | None = None)
 
 
 def probe(
-    pretrained: FeatureTable, random_init: Sequence[FeatureTable], clips: Clips, device: torch.device | str = "cpu"
+    pretrained: FeatureTable | Sequence[FeatureTable],
+    random_init: Sequence[FeatureTable],
+    clips: Clips,
+    device: torch.device | str = "cpu",
 ) -> Scores:
     """Fit and judge all probes over seeds and folds.
 
     Args:
-        pretrained: features of the trained encoder.
+        pretrained: features of the trained encoder, one for all seeds or one a seed (several pretrainings).
         random_init: features of one random initialisation a seed, of the same clips.
         clips: labels and folds.
         device: where the linear probes are fitted.
     """
     seeds, n, classes = len(random_init), len(clips.keys), len(clips.classes)
+    trained = [pretrained] * seeds if isinstance(pretrained, FeatureTable) else list(pretrained)
+    if len(trained) != seeds:
+        raise ValueError(f"{len(trained)} trained encoders cannot be paired with {seeds} random initialisations")
     linear = {model: Judged.empty(seeds, n) for model in MODELS}
     knn = {model: Judged.empty(seeds, n) for model in MODELS}
-    facts = file_facts(pretrained.metas)
+    facts = file_facts(trained[0].metas)
     if facts is not None:
         linear["file_facts"] = Judged.empty(seeds, n)
     majority, neighbours = [], set()
@@ -188,7 +194,7 @@ def probe(
             part = drawn_part([clips.keys[i] for i in fold.train], clips.labels[fold.train], seed)
             rows = fold.train[part]
             labels, tested = clips.labels[rows], clips.labels[fold.test]
-            features = {"pretrained": pretrained.features, "random_init": random_init[seed].features}
+            features = {"pretrained": trained[seed].features, "random_init": random_init[seed].features}
             if facts is not None:
                 features["file_facts"] = facts
             k = neighbours_for(labels)
@@ -201,7 +207,7 @@ def probe(
                     knn[model].put(seed, fold.test, votes[:, None], tested)
             most = np.bincount(labels, minlength=classes).argmax()
             majority.append((float((tested == most).sum()), len(tested)))
-    return _scores(pretrained.about, clips, {"linear": linear, "knn": knn}, majority, seeds, sorted(neighbours))
+    return _scores(trained[0].about, clips, {"linear": linear, "knn": knn}, majority, seeds, sorted(neighbours))
 
 
 def _scores(

@@ -19,7 +19,7 @@ from mmssl.data.shards.index import expand_shards, read_index, read_members
 from mmssl.errors import UserError
 from mmssl.localization.maps import ClipMaps, check_head, clip_maps
 from mmssl.localization.overlay import Overlay
-from mmssl.localization.truth import boxes_at, has_boxes, in_clip, in_frame, sound_kind
+from mmssl.localization.truth import boxes_at, has_boxes, in_clip, in_frame, presence, sound_kind
 from mmssl.metrics.localization import peak_in_box, union_truth
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
@@ -63,6 +63,17 @@ def any_boxes(shards: str) -> bool:
         for entry in read_index(path).samples:
             if "json" in entry.members and has_boxes(json.loads(read_members(path, entry, ["json"])["json"])):
                 return True
+    return False
+
+
+def any_absent(shards: str) -> bool:
+    """Whether the truth of any clip says that its source is silent or outside the picture; no picture is read."""
+    for path in expand_shards(shards):
+        for entry in read_index(path).samples:
+            if "json" in entry.members:
+                meta = json.loads(read_members(path, entry, ["json"])["json"])
+                if presence(meta) in ("off_screen", "silent"):
+                    return True
     return False
 
 

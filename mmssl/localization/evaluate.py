@@ -21,6 +21,8 @@ from mmssl.data.stream import Stream
 from mmssl.errors import UserError
 from mmssl.localization.baselines import motion_saliency, other_sounds, random_maps
 from mmssl.localization.maps import check_head, match_maps, sound_seconds
+from mmssl.localization.prior import ROWS as PRIOR_ROWS
+from mmssl.localization.prior import SHARE, object_prior, with_prior
 from mmssl.localization.truth import boxes_at, has_boxes, in_clip, in_frame, sound_kind
 from mmssl.metrics.localization import (
     THRESHOLDS,
@@ -76,7 +78,7 @@ class LocalizationScores:
         """Plain values for `results.json`, fractions: the rows, and the numbers that people look for first."""
         groups = np.array(self.keys)
         rows: dict[str, Any] = {}
-        for name in ROWS:
+        for name in self.peak:
             known = ~np.isnan(self.peak[name])
             if not known.any():
                 rows[name] = None
@@ -96,7 +98,8 @@ class LocalizationScores:
                 },
             }
         rows["ceiling"] = {"ciou": success_rate(self.ceiling), "auc": success_auc(self.ceiling), "peak_in_box": 1.0}
-        differences = {name: self._difference(name) for name in ROWS[1:] if rows[name] is not None}
+        others = [name for name in self.peak if name != "model"]
+        differences = {name: self._difference(name) for name in others if rows[name] is not None}
         first = {name: None if rows[name] is None else rows[name]["peak_in_box"] for name in ROWS[2:]}
         return {
             **self.about,
@@ -142,6 +145,7 @@ def evaluate_localization(
     workers: int = 2,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    prior: Encoders | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LocalizationScores:
     """Scores over all clips of the shards that have boxes and sound.
@@ -156,6 +160,8 @@ def evaluate_localization(
         workers: decode processes.
         device: where the encoders run.
         seed: of the random maps and of whose sound is the wrong one.
+        prior: a bundle whose image encoder gives an object prior; adds the rows ``object_prior`` and
+            ``model_with_object_prior`` and changes no other.
         progress: called with (clips done, clips in all), over both passes.
 
     Raises:
@@ -163,6 +169,7 @@ def evaluate_localization(
     """
     check_head(encoders, head)
     encoders, head = encoders.to(device).eval(), head.to(device).eval()
+    prior = None if prior is None else prior.to(device).eval()
     shape = (size, size) if isinstance(size, int) else size
     anchor: Literal["centre", "even"] = "centre" if frames == 1 else "even"
 
@@ -203,6 +210,9 @@ def evaluate_localization(
                 if judged:
                     keys += [truth.keys[row] for row, _ in judged]
                     made = _maps(encoders, head, batch, view, [row for row, _ in judged], sounds, place, seed)
+                    if prior is not None:
+                        frames_seen = batch.frames[[row for row, _ in judged], view, 1]
+                        made |= _prior_maps(made["model"], object_prior(prior, frames_seen))
                     truths = np.stack([union_truth(boxes) for _, boxes in judged])
                     ceiling.append(ciou_ceiling(truths))
                     for name, maps in made.items():
@@ -211,7 +221,7 @@ def evaluate_localization(
                 progress(min(total // 2 + done * batch_size, total), total)
     if not keys:
         raise UserError(f"no frame of '{shards}' shows a sounding thing at the judged time; raise --frames")
-    about = {
+    about: dict[str, Any] = {
         "protocol": PROTOCOL,
         "clips": len(set(keys)),
         "n": len(keys),
@@ -224,7 +234,9 @@ def evaluate_localization(
         "truth": "union of the boxes",
         "map": "upsampled bilinearly to 224, median threshold for ciou and auc, half of the range for iou_fixed",
     }
-    rows = [{n: np.concatenate(values[n]) for n in ROWS} for values in (peak, ciou, iou)]
+    if prior is not None:
+        about["object_prior"] = {"share": SHARE, "rows": list(PRIOR_ROWS), "map": "mean absolute feature, no sound"}
+    rows = [{n: np.concatenate(parts) for n, parts in values.items()} for values in (peak, ciou, iou)]
     return LocalizationScores(about, tuple(keys), rows[0], rows[1], rows[2], np.concatenate(ceiling))
 
 
@@ -305,6 +317,10 @@ def _maps(
         "shuffled_sound": shuffled,
         "silenced_sound": listen(np.zeros_like(sounds.waves[own, view])),
     }
+
+
+def _prior_maps(model: np.ndarray, prior: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip(PRIOR_ROWS, (prior, with_prior(model, prior)), strict=True))
 
 
 def _judge(name: str, maps: np.ndarray, truths: np.ndarray, peak: Values, ciou: Values, iou: Values) -> None:

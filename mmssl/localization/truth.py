@@ -17,6 +17,7 @@ import numpy as np
 from mmssl.errors import UserError
 
 STILL_HOLDS = 1.0  # seconds
+PRESENCES = ("on_screen", "off_screen", "silent")
 Box = tuple[float, float, float, float]
 
 
@@ -88,6 +89,20 @@ def sound_kind(meta: Mapping[str, Any], label: str | None) -> str | None:
     truth = meta.get("truth")
     material = truth.get("material") if isinstance(truth, Mapping) else None
     return str(material) if material is not None else label
+
+
+def presence(meta: Mapping[str, Any]) -> str | None:
+    """Whether the source of the sound is seen: one of `PRESENCES`, or None where the truth does not say.
+
+    Read are ``truth.sounding`` and ``truth.onscreen``, booleans; silent is a clip in which nothing sounds.
+    """
+    truth = meta.get("truth")
+    if not isinstance(truth, Mapping) or not isinstance(truth.get("sounding"), bool):
+        return None
+    if not truth["sounding"]:
+        return "silent"
+    seen = truth.get("onscreen")
+    return None if not isinstance(seen, bool) else "on_screen" if seen else "off_screen"
 
 
 def in_clip(meta: Mapping[str, Any], boxes: Sequence[Box]) -> list[Box]:

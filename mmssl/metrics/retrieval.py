@@ -1,4 +1,4 @@
-"""Retrieval by similarity: rank of the first relevant item, recall at k, median rank.
+"""Retrieval by similarity: rank of the first relevant item, recall at k, median rank, nDCG at k.
 
 A tie counts half a place, so that collapsed embeddings get the middle rank and never a good one.
 """
@@ -42,3 +42,36 @@ def recall_at(similarity: np.ndarray, relevant: np.ndarray, k: int) -> float:
 def median_rank(similarity: np.ndarray, relevant: np.ndarray) -> float:
     """Median rank of the best relevant item; (G + 1) / 2 is chance with one relevant item."""
     return float(np.median(first_relevant_rank(similarity, relevant)))
+
+
+def ndcg_at(similarity: np.ndarray, gain: np.ndarray, k: int = 30) -> float:
+    """Mean over queries of nDCG@k, the discounted gain of the k nearest over that of the best order (1 is best).
+
+    "Objects that sound" (arXiv 1712.06651) judges retrieval between frames and sounds by nDCG@30. Items that tie share
+    the mean of their gains, which is what a random order of them gives. Queries without any gain are left out.
+
+    Args:
+        similarity: float [Q, G], larger is closer.
+        gain: float or bool [Q, G], >= 0, how relevant each gallery item is to each query.
+        k: how many of the nearest count; all of the gallery if it is smaller.
+
+    Raises:
+        ValueError: shapes do not fit, k is below 1, or no query has a relevant item.
+    """
+    similarity, gain = np.asarray(similarity, dtype=np.float64), np.asarray(gain, dtype=np.float64)
+    if gain.shape != similarity.shape:
+        raise ValueError(f"gain must be {similarity.shape}, got {gain.shape}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    kept = gain.max(axis=1, initial=0.0) > 0
+    if not kept.any():
+        raise ValueError("no query has a relevant item in the gallery")
+    k = min(k, similarity.shape[1])
+    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    found = []
+    for near, worth in zip(similarity[kept], gain[kept], strict=True):
+        _, level = np.unique(-near, return_inverse=True)  # 0 is the nearest; ties are of one level
+        shared = (np.bincount(level, worth) / np.bincount(level))[level]
+        order = np.argsort(level, kind="stable")[:k]
+        found.append(float(shared[order] @ discount) / float(np.sort(worth)[::-1][:k] @ discount))
+    return float(np.mean(found))

@@ -25,8 +25,10 @@ def shift_flip(frames: torch.Tensor, down: torch.Tensor, right: torch.Tensor, fl
     return flat.gather(2, place.expand(-1, flat.shape[1], -1)).reshape(frames.shape)
 
 
-def crop_resize(frames: torch.Tensor, box: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Cut a box out of each clip's frames and stretch it to the whole picture, bilinearly.
+def crop_resize(
+    frames: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, size: tuple[int, int] | None = None
+) -> torch.Tensor:
+    """Cut a box out of each clip's frames and stretch it to the whole picture, or to `size`, bilinearly.
 
     Interpolation along rows and columns is separable: two small matrices a clip, so all frames go through two batched
     products.
@@ -35,22 +37,36 @@ def crop_resize(frames: torch.Tensor, box: torch.Tensor, flip: torch.Tensor) -> 
         frames: float [B, T, 3, H, W].
         box: float [B, 4], top, left, height and width in fractions of the picture.
         flip: bool [B], mirror left and right.
+        size: (height, width) of what is returned; that of the frames when left out.
 
     Returns:
-        [B, T, 3, H, W], of the type of `frames`.
+        [B, T, 3, *size], of the type of `frames`.
     """
     rows, height, width = len(frames), frames.shape[-2], frames.shape[-1]
-    down = _interpolation(box[:, 0], box[:, 2], height, frames)
-    across = _interpolation(box[:, 1], box[:, 3], width, frames)
+    tall, wide = size or (height, width)
+    down = _interpolation(box[:, 0], box[:, 2], height, tall, frames)
+    across = _interpolation(box[:, 1], box[:, 3], width, wide, frames)
     across = torch.where(flip[:, None, None], across.flip(1), across)
     with torch.autocast(frames.device.type, enabled=False):  # bfloat16 would leave 8 bits of a pixel
-        narrow = torch.matmul(frames.reshape(rows, -1, width), across.transpose(1, 2)).reshape(rows, -1, height, width)
-        return torch.matmul(down[:, None], narrow).reshape(frames.shape)
+        narrow = torch.matmul(frames.reshape(rows, -1, width), across.transpose(1, 2)).reshape(rows, -1, height, wide)
+        return torch.matmul(down[:, None], narrow).reshape(*frames.shape[:-2], tall, wide)
 
 
-def _interpolation(start: torch.Tensor, length: torch.Tensor, count: int, like: torch.Tensor) -> torch.Tensor:
-    """[B, count, count]: weights of the source pixels for each target pixel, centres aligned, edges repeated."""
-    target = (torch.arange(count, device=like.device, dtype=torch.float64) + 0.5) / count
+def soften(frames: torch.Tensor) -> torch.Tensor:
+    """Frames [..., H, W] smoothed with (1, 2, 1) / 4 along rows and columns, edges repeated."""
+    for dim in (-2, -1):
+        last = frames.shape[dim] - 1
+        steps = torch.arange(last + 1, device=frames.device)
+        before, behind = (frames.index_select(dim, (steps + s).clamp(0, last)) for s in (-1, 1))
+        frames = (before + 2 * frames + behind) / 4
+    return frames
+
+
+def _interpolation(
+    start: torch.Tensor, length: torch.Tensor, count: int, made: int, like: torch.Tensor
+) -> torch.Tensor:
+    """[B, made, count]: weights of the source pixels for each target pixel, centres aligned, edges repeated."""
+    target = (torch.arange(made, device=like.device, dtype=torch.float64) + 0.5) / made
     source = ((start[:, None] + target * length[:, None]) * count - 0.5).clamp(0, count - 1)
     pixels = torch.arange(count, device=like.device, dtype=torch.float64)
     return (1 - (source[:, :, None] - pixels).abs()).clamp(min=0).to(like.dtype)

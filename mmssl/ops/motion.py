@@ -138,3 +138,47 @@ def order_slack(distances: torch.Tensor, tuples: torch.Tensor) -> torch.Tensor:
     orders = [order for order in itertools.permutations(range(size)) if order[0] < order[-1]]
     others = functools.reduce(torch.minimum, (length(order) for order in orders[1:]))
     return others - length(orders[0])
+
+
+def frame_pairs(count: int, least: int, most: int) -> torch.Tensor:
+    """Int64 [N, 2]: every (b, d), b < d, of frame numbers below `count` with d - b in [least, most].
+
+    Raises:
+        ValueError: no such pair exists.
+    """
+    pairs = [(b, d) for b in range(count) for d in range(b + least, min(b + most, count - 1) + 1)]
+    if not pairs:
+        raise ValueError(f"two frames at least {least} apart do not fit into {count} frames")
+    return torch.tensor(pairs)
+
+
+def beside(count: int, pairs: torch.Tensor, least: int, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which frames lie between the two of a pair, and which lie outside, near but not too near.
+
+    Args:
+        count: frames T.
+        pairs: int64 [N, 2], of `frame_pairs`.
+        least: frames from an outer frame to the end of the pair that is next to it, at least.
+        most: at most.
+
+    Returns:
+        Two bool [N, T].
+    """
+    frame = torch.arange(count, device=pairs.device)
+    first, last = pairs[:, :1], pairs[:, 1:]
+    before, behind = first - frame, frame - last
+    outside = ((before >= least) & (before <= most)) | ((behind >= least) & (behind <= most))
+    return (frame > first) & (frame < last), outside
+
+
+def unlike_both(distances: torch.Tensor, pairs: torch.Tensor, threshold: int) -> torch.Tensor:
+    """Bool [B, N, T]: frames that look like neither of a pair whose two frames are unlike each other, too.
+
+    Args:
+        distances: int64 [B, T, T], of `frame_distances`.
+        pairs: int64 [N, 2].
+        threshold: least difference, in millionths of the grey range.
+    """
+    unlike = distances >= threshold
+    apart = unlike[:, pairs[:, 0], pairs[:, 1]]
+    return unlike[:, pairs[:, 0]] & unlike[:, pairs[:, 1]] & apart[:, :, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def ring_partner(drawn: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def ring_partner(drawn: torch.Tensor, valid: torch.Tensor, shift: int = 1) -> torch.Tensor:
     """Int64 [N]: another valid row for each valid row, itself where it is the only one or invalid.
 
     The valid rows are sorted by their draw and each takes the next: no row is its own partner and each is taken once.
@@ -13,12 +13,14 @@ def ring_partner(drawn: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     Args:
         drawn: float [N], one draw a row.
         valid: bool [N].
+        shift: how many places ahead on the ring the partner stands, < 0 for behind; a shift that goes round to the
+            row itself makes it its own partner.
     """
     count = len(drawn)
     order = torch.where(valid, drawn, torch.full_like(drawn, torch.inf)).argsort(stable=True)
     place = torch.arange(count, device=drawn.device)
     number = valid.sum()
-    following = torch.where(place + 1 < number, place + 1, torch.zeros_like(place))
+    following = (place + shift).remainder(number.clamp(min=1))
     partner = torch.arange(count, device=drawn.device)
     partner[order] = torch.where(place < number, order[following], order)
     return partner

@@ -29,10 +29,13 @@ def pretext_rows(rows: Sequence[Row], asks: Mapping[str, str] | None = None) -> 
         if score is None or floor is None or ceiling is None:
             continue
         count = number(last.get("count"))
+        truth = last.get("truth") or []
+        named = ", ".join(map(str, truth)) if isinstance(truth, list) else ""
         found.append(
             PretextRow(
                 task=task,
-                score_name=str(last.get("score_name", "score")),
+                score_name=str(last.get("score_name", "score"))
+                + (f" (trained with the truth: {named})" if named else ""),
                 score=score,
                 floor=floor,
                 ceiling=ceiling,

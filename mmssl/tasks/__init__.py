@@ -5,19 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from mmssl.tasks.base import PretextTask
+from mmssl.tasks.context.clip_order_prediction import ClipOrderPrediction
 from mmssl.tasks.context.order_prediction import OrderPrediction
+from mmssl.tasks.context.order_verification import OrderVerification
+from mmssl.tasks.context.pace_prediction import PacePrediction
 from mmssl.tasks.context.rotation import Rotation
+from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
+from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
+from mmssl.tasks.free_labels.ego_motion import EgoMotion
 
 #: Name on the command line and in results -> class. The contract suite runs over this table.
 TASKS: dict[str, type[PretextTask[Any, Any]]] = {
+    "av_correspondence": AVCorrespondence,
+    "av_embedding": AVEmbedding,
     "av_localization": AVLocalization,
     "av_sync": AVSync,
+    "clip_order_prediction": ClipOrderPrediction,
+    "ego_motion": EgoMotion,
     "order_prediction": OrderPrediction,
+    "order_verification": OrderVerification,
+    "pace_prediction": PacePrediction,
     "rgb_flow": RGBFlow,
-    "subtitle_matching": SubtitleMatching,
     "rotation": Rotation,
+    "subtitle_matching": SubtitleMatching,
 }

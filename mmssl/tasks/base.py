@@ -1,8 +1,8 @@
 """What a pretext task is, and how several of them train the same encoders on one decoded batch.
 
-A task sees a batch and its draws, never the truth. `pretext` makes inputs and pseudo labels without gradient,
-`forward` computes losses and metrics with the shared encoders, `after_step` looks after teachers, queues and
-centroids. Adding a task is one file, one line in `mmssl.tasks.TASKS` and one small config.
+A task sees a batch and its draws, never the truth, except for what it declares to need of it. `pretext` makes inputs
+and pseudo labels without gradient, `forward` computes losses and metrics with the shared encoders, `after_step` looks
+after teachers, queues and centroids. Adding a task is one file, one line in `mmssl.tasks.TASKS` and one small config.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from mmssl.batch import Batch
+from mmssl.batch import Batch, Truth
 from mmssl.clip import Window
 from mmssl.errors import UserError
 from mmssl.nn.blinded import blinded
@@ -99,7 +99,9 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
         paired: fields of its example that hold one side of what belongs together (the labels, or the sounds); in the
             control training with broken pairs their rows change places.
         negatives: whether its loss compares rows of the batch (then gradient accumulation is refused).
-        needs_truth: fields of the truth it declares to need; empty for honest self-supervision.
+        needs_truth: names of dense truth (`mmssl.clip.TRUTH_NAMES`) that it declares to need, which its window asks
+            for and which it gets by `batch.privileged_at`; empty for honest self-supervision. Clips without it are no
+            valid rows.
 
     Attributes:
         window: what it wants decoded.
@@ -199,8 +201,13 @@ class MultiTask(nn.Module):
             union = union | window
         return union
 
+    @property
+    def truths(self) -> dict[str, tuple[str, ...]]:
+        """Names of the truth that each task is trained with, of those that are."""
+        return {name: task.needs_truth for name, task in self.tasks.items() if task.needs_truth}
+
     def forward(
-        self, batch: Any, moment: Moment, only: Sequence[str] | None = None
+        self, batch: Any, moment: Moment, only: Sequence[str] | None = None, truth: Truth | None = None
     ) -> tuple[torch.Tensor, dict[str, Outcome]]:
         """Weighted sum of the losses, and each task's outcome.
 
@@ -208,6 +215,10 @@ class MultiTask(nn.Module):
             batch: the decoded batch.
             moment: where training stands.
             only: names of the tasks of this step (sampled tasks), or None for all.
+            truth: what is known about the batch. Each task is given what it declares to need, others nothing of it.
+
+        Raises:
+            ValueError: a task needs truth that is not given.
         """
         outcomes: dict[str, Outcome] = {}
         terms: list[torch.Tensor] = []
@@ -217,7 +228,7 @@ class MultiTask(nn.Module):
                 task = self.tasks[name]
                 draws = batch.draws(name)
                 with torch.no_grad():
-                    example = task.pretext(batch, draws, moment)
+                    example = task.pretext(_given(name, task, batch, truth), draws, moment)
                     if self.training and self.control == "broken_pairs":
                         example = task.break_pairs(example, draws)
                 if self.training and self.control == "blind":
@@ -248,10 +259,25 @@ class MultiTask(nn.Module):
         yield from self.tasks.items()
 
 
+def _given(name: str, task: PretextTask[Any, Any], batch: Any, truth: Truth | None) -> Any:
+    """The batch as a task may see it: with exactly the truth that it declares to need."""
+    if not task.needs_truth:
+        return batch.with_privileged({}) if getattr(batch, "privileged", None) else batch
+    dense = {} if truth is None else truth.dense
+    if missing := [field for field in task.needs_truth if field not in dense]:
+        raise ValueError(
+            f"task '{name}' needs the truth '{missing[0]}', which is not given: its window must ask for it, and the "
+            "truth of the stream go into MultiTask.forward"
+        )
+    return batch.with_privileged({field: dense[field] for field in task.needs_truth})
+
+
 def valid_rows(task: PretextTask[Any, Any], batch: Batch) -> torch.Tensor:
     """Float32 [B]: the batch's weight where the clip has all that the task needs, else 0."""
     valid = batch.weight > 0
     have = {"picture": batch.has_picture, "sound": batch.has_audio, "text": batch.has_text}
     for what in task.needs:
         valid = valid & have[what]
+    for name in task.needs_truth:
+        valid = valid & batch.privileged[name].known.flatten(1).any(dim=1)
     return torch.where(valid, batch.weight, torch.zeros_like(batch.weight))

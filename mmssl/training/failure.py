@@ -23,11 +23,13 @@ def save_failed_step(
     batches: Sequence[Batch],
     losses: Mapping[str, torch.Tensor],
     norms: Mapping[str, torch.Tensor],
+    truths: Mapping[str, tuple[str, ...]] | None = None,
 ) -> UserError:
     """Write ``nan_step_{step}.json`` (rank 0) and return the error to raise; all ranks must call it.
 
     The file names the tasks and the parts of the model concerned, every task's loss, and the clips of each rank
-    (key, source, seed of the draws) in the order of the batch, so that the step can be made again.
+    (key, source, seed of the draws) in the order of the batch, so that the step can be made again; with `truths` also
+    which truth the tasks were given, which replay must read with the clips.
     """
     mine: dict[str, Any] = {
         "losses": {name: float(value) for name, value in losses.items()},
@@ -49,7 +51,10 @@ def save_failed_step(
         for found in ranks:  # JSON knows no NaN: as text, so that inf and nan stay apart
             for what in ("losses", "gradients"):
                 found[what] = {n: v if math.isfinite(v) else str(v) for n, v in found[what].items()}
-        write_whole(path, json.dumps({"step": step, "tasks": tasks, "parts": parts, "ranks": ranks}, indent=2))
+        content = {"step": step, "tasks": tasks, "parts": parts, "ranks": ranks}
+        if truths:
+            content["truth"] = {name: list(names) for name, names in truths.items()}
+        write_whole(path, json.dumps(content, indent=2))
     if tasks:
         what = f"the loss of {', '.join(tasks)} is not a finite number"
     else:

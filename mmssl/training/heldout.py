@@ -23,7 +23,8 @@ from mmssl.training.precision import Precision
 class HeldOut(TypedDict):
     """Scores of one task. None where no clip was valid (or where no ablated score was asked for).
 
-    `count` is the number of rows (clips, frames or sentences, as the task counts) behind `score`.
+    `count` is the number of rows (clips, frames or sentences, as the task counts) behind `score`. `truth` names what
+    the task was trained with beside the clips themselves; it is empty for self-supervision.
     """
 
     score_name: str
@@ -32,6 +33,7 @@ class HeldOut(TypedDict):
     ceiling: float
     ablated: float | None
     count: int
+    truth: list[str]
 
 
 @contextlib.contextmanager
@@ -71,19 +73,19 @@ def heldout_scores(
     stream = stream_factory()
     budget = SharedBudget(stream, 1, device)
     with judging(multitask), torch.inference_mode(), contextlib.closing(stream):
-        for number, (batch, _) in enumerate(stream):
+        for number, (batch, truth) in enumerate(stream):
             budget.check()
             if number == batches:
                 break
             with precision.autocast():
-                _, outcomes = multitask(batch, moment)
+                _, outcomes = multitask(batch, moment, truth=truth)
             for name, outcome in outcomes.items():
                 for metric in {multitask.tasks[name].score.metric, "floor"} & outcome.metrics.keys():
                     meter.add(f"{name}/{metric}", *outcome.metrics[metric])
             for what in sorted(inputs):
                 blind = [name for name, task in multitask.tasks.items() if task.ablated_input == what]
                 with precision.autocast(), blinded(multitask.encoders, what):
-                    _, outcomes = multitask(batch, moment, blind)
+                    _, outcomes = multitask(batch, moment, blind, truth)
                 for name, outcome in outcomes.items():
                     meter.add(f"{name}/ablated", *outcome.metrics[multitask.tasks[name].score.metric])
     taken = meter.take(device)
@@ -98,5 +100,6 @@ def heldout_scores(
             ceiling=task.score.ceiling,
             ablated=taken.get(f"{name}/ablated", (None, 0.0))[0],
             count=round(count),
+            truth=list(task.needs_truth),
         )
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mmssl import distributed
-from mmssl.batch import Batch
+from mmssl.batch import Batch, Truth
 from mmssl.clip import Window
 from mmssl.data.flow import CodecFlow, DISFlow, FlowSource
 from mmssl.metrics.collapse import Collapse, measure_collapse
@@ -154,16 +154,16 @@ class Monitor:
         self.precision = precision
         self._factory = stream_factory
         self._wanted = batches
-        self._batches: list[Batch] = []
+        self._batches: list[tuple[Batch, Truth]] = []
         self._warned: set[tuple[str, str]] = set()
 
-    def _clips(self) -> list[Batch]:
+    def _clips(self) -> list[tuple[Batch, Truth]]:
         if not self._batches:
             with contextlib.closing(self._factory()) as stream:
                 budget = SharedBudget(stream, 1, next(self.multitask.parameters()).device)
-                for batch, _ in stream:
+                for batch, truth in stream:
                     budget.check()
-                    self._batches.append(batch.to("cpu"))
+                    self._batches.append((batch.to("cpu"), truth.to("cpu")))
                     if len(self._batches) == self._wanted:
                         break
         return self._batches
@@ -175,7 +175,7 @@ class Monitor:
         encoders, window, device = self.multitask.encoders, self.multitask.window, self.precision.device
         pooled: dict[str, list[torch.Tensor]] = {}
         with judging(self.multitask):
-            for held in self._clips():
+            for held, _ in self._clips():
                 batch = held.to(device)
                 for name in encoders.names():
                     given = encoder_input(encoders, name, batch, window) if name in used else None
@@ -194,12 +194,13 @@ class Monitor:
 
         On the first kept batch; all ranks must call it. It costs a forward and backward a task.
         """
-        batch = self._clips()[0].to(self.precision.device)
+        first, known = self._clips()[0]
+        batch, truth = first.to(self.precision.device), known.to(self.precision.device)
         norms: dict[str, float] = {}
         with judging(self.multitask):
             for name, task in self.multitask.tasks.items():
                 with self.precision.autocast():
-                    loss, _ = self.multitask(batch, moment, [name])
+                    loss, _ = self.multitask(batch, moment, [name], truth)
                 parts = {e: [p for p in self.multitask.encoders[e].parameters() if p.requires_grad] for e in task.uses}
                 wanted = [p for parameters in parts.values() for p in parameters]
                 if not wanted:

@@ -180,12 +180,12 @@ class Trainer:
         losses: dict[str, torch.Tensor] = {}
         for micro in range(settings.accumulate):
             waiting = time.perf_counter()
-            batch, _ = next(batches)
+            batch, truth = next(batches)
             self._record.waited += time.perf_counter() - waiting
             taken.append(batch)
             with self._together(last=micro == settings.accumulate - 1):
                 with self.precision.autocast():
-                    loss, outcomes = self._model(batch, moment, names)
+                    loss, outcomes = self._model(batch, moment, names, truth)
                 scaler.scale(loss / settings.accumulate).backward()
             self._record.batch(batch, loss, outcomes)
             for name, outcome in outcomes.items():
@@ -237,7 +237,7 @@ class Trainer:
         bad, stop = distributed.sum_over_ranks(flags).tolist()
         self._budget.check()
         if bad:
-            raise save_failed_step(self.run, step + 1, batches, losses, norms)
+            raise save_failed_step(self.run, step + 1, batches, losses, norms, self.multitask.truths)
         return bool(stop)
 
     # ---------------------------------------------------------------- what is written

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmssl.batch import Batch
+from mmssl.batch import Batch, Dense
 
 
 def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
@@ -19,6 +19,7 @@ def take_rows(batch: Batch, rows: Sequence[int]) -> Batch:
         for f in dataclasses.fields(batch)
         if isinstance(getattr(batch, f.name), torch.Tensor)
     }
+    changes["privileged"] = {n: Dense(*(part[index] for part in dense)) for n, dense in batch.privileged.items()}
     for name in ("keys", "sources", "sentences"):
         changes[name] = tuple(getattr(batch, name)[i] for i in rows)
     return dataclasses.replace(batch, **changes, _made={})
@@ -30,22 +31,24 @@ def changed(batch: Batch, **fields: Any) -> Batch:
 
 
 def spoiled(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Other pictures, sounds and sentences in some rows: what stands in a hole must not matter."""
+    """Other pictures, sounds, sentences, motion and truth in some rows: what stands in a hole must not matter."""
     index = torch.tensor(list(rows))
     frames, audio = batch.frames.clone(), batch.audio.clone()
     frames[index] = 255 - frames[index].roll(1, dims=-1)
     audio[index] = -0.5 * audio[index].roll(100, dims=-1)
     token_ids = batch.token_ids.clone()
     token_ids[index] = token_ids[index].roll(1, dims=1)
-    motion = batch.motion
+    motion = None if batch.motion is None else batch.motion.clone()
     if motion is not None:
-        motion = motion.clone()
-        motion[index] = 5.0 - motion[index].roll(1, dims=-1)
-    return changed(batch, pixels=frames, audio=audio, token_ids=token_ids, motion=motion)
+        motion[index] = 3 - motion[index]
+    dense = {n: Dense(d.values.clone(), d.known.clone()) for n, d in batch.privileged.items()}
+    for values, _ in dense.values():
+        values[index] = 3 - values[index].roll(1, dims=-1)
+    return changed(batch, pixels=frames, audio=audio, token_ids=token_ids, motion=motion, privileged=dense)
 
 
 def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
-    """The batch whose clips `rows` have no picture, sound or text (zeros and a False mask, as collation makes them)."""
+    """The batch whose clips `rows` have no picture, sound, text or truth (zeros and a False mask, as collated)."""
     index = torch.tensor(list(rows))
 
     def blank(tensor: torch.Tensor) -> torch.Tensor:
@@ -70,6 +73,9 @@ def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
                 token_ids=blank(batch.token_ids),
                 token_mask=blank(batch.token_mask),
             )
+        case "truth":
+            dense = {n: Dense(blank(d.values), blank(d.known)) for n, d in batch.privileged.items()}
+            return changed(batch, privileged=dense)
     raise ValueError(what)
 
 

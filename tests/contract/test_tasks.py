@@ -26,7 +26,7 @@ from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment, MultiTask, Outcome, PretextTask
-from tests.batches import World, small_encoders
+from tests.batches import World, small_encoders, truth_of
 from tests.contract.rows import changed, same_rows, spoiled, take_rows, without
 
 SIZE = (32, 32)
@@ -71,7 +71,7 @@ def example_of(name: str, batch: Batch) -> Any:
 def learn(multitask: MultiTask, batch: Batch) -> tuple[Outcome, dict[str, torch.Tensor]]:
     """Outcome and gradients of one step without an optimizer."""
     multitask.zero_grad(set_to_none=True)
-    loss, outcomes = multitask(batch, LATE)
+    loss, outcomes = multitask(batch, LATE, truth=truth_of(batch))
     loss.backward()
     (outcome,) = outcomes.values()
     gradients = {n: p.grad.clone() for n, p in multitask.named_parameters() if p.grad is not None}
@@ -109,6 +109,7 @@ def test_declares_what_it_uses_needs_and_is_judged_by(name: str) -> None:
     assert ("sound" in task.needs) == bool(window.sounds)
     assert ("text" in task.needs) == window.text
     assert window.size == SIZE
+    assert set(task.needs_truth) == set(window.truth)
 
 
 def test_says_where_it_comes_from(name: str) -> None:
@@ -210,7 +211,8 @@ def test_pseudo_labels_are_the_same_on_the_gpu(name: str) -> None:
 @pytest.mark.parametrize("width", [16, 40])
 def test_heads_fit_encoders_of_any_width(name: str, width: int) -> None:
     multitask = multitask_of(name, width=width)
-    loss, outcomes = multitask(batch_of(name), LATE)
+    batch = batch_of(name)
+    loss, outcomes = multitask(batch, LATE, truth=truth_of(batch))
     assert math.isfinite(float(loss.detach()))
     assert outcomes[name].loss.dtype == torch.float32
 
@@ -277,6 +279,14 @@ def test_clips_that_lack_something(name: str, what: str) -> None:
         assert_same_learning(name, lacking, batch)
 
 
+def test_clips_without_the_truth_that_is_needed(name: str) -> None:
+    """They are rows that lack it: zeros are never taken for the truth."""
+    if not TASKS[name].needs_truth:
+        return
+    batch = batch_of(name)
+    assert_same_learning(name, without(batch, "truth", [0, 3]), take_rows(batch, [1, 2, 4, 5, 6, 7]))
+
+
 @pytest.mark.parametrize("cause", ["holes", "nothing there"])
 def test_no_valid_row_at_all(name: str, cause: str) -> None:
     """A loss of exactly 0 with gradients of exactly 0: the other ranks still wait for them."""
@@ -295,9 +305,9 @@ def test_no_valid_row_at_all(name: str, cause: str) -> None:
 
 def test_bfloat16_autocast_keeps_the_loss_in_float32(name: str) -> None:
     multitask, batch = multitask_of(name), batch_of(name)
-    exact = float(multitask(batch, LATE)[0].detach())
+    exact = float(multitask(batch, LATE, truth=truth_of(batch))[0].detach())
     with torch.autocast("cpu", torch.bfloat16):
-        loss, outcomes = multitask(changed(batch), LATE)
+        loss, outcomes = multitask(changed(batch), LATE, truth=truth_of(batch))
     assert {value.dtype for value in outcomes[name].losses.values()} == {torch.float32}
     loss.backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in multitask.parameters() if p.grad is not None)
@@ -328,10 +338,11 @@ def test_between_calls_it_keeps_registered_buffers_only(name: str) -> None:
 def test_state_goes_through_a_state_dict(name: str) -> None:
     one, two = multitask_of(name, seed=0), multitask_of(name, seed=1)
     batch = batch_of(name)
-    wanted = one(batch, LATE)[0]
-    assert not torch.allclose(wanted, two(changed(batch), LATE)[0])
+    truth = truth_of(batch)
+    wanted = one(batch, LATE, truth=truth)[0]
+    assert not torch.allclose(wanted, two(changed(batch), LATE, truth=truth)[0])
     two.load_state_dict(one.state_dict())
-    assert torch.equal(wanted, two(changed(batch), LATE)[0])
+    assert torch.equal(wanted, two(changed(batch), LATE, truth=truth)[0])
 
 
 def test_exported_head_is_saved_and_loaded(name: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mmssl.nn.encoders import Encoders
 from mmssl.randomness import Draws, hash_name
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment, MultiTask, PretextTask
-from tests.batches import World, small_encoders
+from tests.batches import World, small_encoders, truth_of
 from tests.contract.rows import changed
 from tests.tasks.context.scenes import moving_discs, picture_batch, upright_houses
 from tests.tasks.context.training import small_bundle
@@ -145,7 +145,8 @@ def teach(name: str, lesson: Lesson, seed: int = 0) -> tuple[float, int]:
         with torch.no_grad():
             for look in range(plan.passes):
                 for first in range(0, plan.shown, 64):
-                    _, outcomes = multitask(held_out(first, 64, look), Moment(plan.steps, plan.steps, 0, 1.0))
+                    batch = held_out(first, 64, look)
+                    _, outcomes = multitask(batch, Moment(plan.steps, plan.steps, 0, 1.0), truth=truth_of(batch))
                     found, rows_seen = outcomes[name].metrics[task.score.metric]
                     total, count = total + float(found), count + float(rows_seen)
     return total / count, round(count)

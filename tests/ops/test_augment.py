@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from mmssl.ops.augment import colour_jitter, crop_resize, greyscale, shift_flip
+from mmssl.ops.augment import colour_jitter, crop_resize, greyscale, shift_flip, soften
 
 CLIPS = torch.randint(0, 256, (4, 3, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -73,3 +73,22 @@ def test_grey_has_three_equal_channels_and_leaves_other_clips_alone() -> None:
     assert torch.equal(made[2, :, 0], made[2, :, 2])
     assert torch.equal(made[[1, 3]], frames[[1, 3]])
     assert greyscale(frames, torch.zeros(4, dtype=torch.bool)) is frames
+
+
+def test_crop_of_another_size_equals_torchvision() -> None:
+    box = torch.tensor([[2 / 12, 4 / 16, 6 / 12, 8 / 16]]).expand(4, 4)
+    made = crop_resize(CLIPS.float() / 255, box, torch.tensor([False, True, False, True]), (9, 20))
+    known = reference.resized_crop(CLIPS.float() / 255, 2, 4, 6, 8, [9, 20], antialias=False)
+    known[1::2] = known[1::2].flip(-1)
+    inner = (..., slice(1, -1), slice(2, -2))  # at its edges a crop sees beside itself, a cut picture does not
+    assert made.shape == (4, 3, 3, 9, 20)
+    assert torch.allclose(made[inner], known[inner], atol=1e-5)
+
+
+def test_soft_frames_are_smoothed_by_one_two_one() -> None:
+    frames = CLIPS.float()
+    kernel = torch.tensor([1.0, 2.0, 1.0])
+    kernel = (kernel[:, None] * kernel[None] / 16)[None, None]
+    padded = torch.nn.functional.pad(frames.flatten(0, 2)[:, None], (1, 1, 1, 1), mode="replicate")
+    known = torch.nn.functional.conv2d(padded, kernel).reshape(frames.shape)
+    assert torch.allclose(soften(frames), known, atol=1e-4)

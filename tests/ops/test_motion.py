@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from mmssl.ops.motion import (
     UNIT,
+    beside,
     busiest_square,
     even_cells,
     frame_distances,
+    frame_pairs,
     frame_tuples,
     motion_map,
     order_slack,
+    unlike_both,
 )
 
 
@@ -122,3 +125,29 @@ def test_what_does_not_fit_is_refused() -> None:
         even_cells(torch.zeros(1, 2, 3, 3, 9, dtype=torch.uint8))
     with pytest.raises(ValueError, match="a square of 6 cells does not fit into 5x7 cells"):
         busiest_square(torch.zeros(1, 5, 7, dtype=torch.int64), 6)
+
+
+@given(st.integers(4, 12), st.integers(1, 3), st.integers(0, 4), st.integers(1, 3), st.integers(0, 4))
+def test_frames_beside_a_pair(count: int, least: int, more: int, near: int, further: int) -> None:
+    pairs = frame_pairs(count, least, least + more)
+    assert {tuple(pair) for pair in pairs.tolist()} == {
+        (b, d) for b in range(count) for d in range(count) if least <= d - b <= least + more
+    }
+    between, outside = beside(count, pairs, near, near + further)
+    for (b, d), inner, outer in zip(pairs.tolist(), between.tolist(), outside.tolist(), strict=True):
+        for frame in range(count):
+            assert inner[frame] == (b < frame < d)
+            assert outer[frame] == (near <= b - frame <= near + further or near <= frame - d <= near + further)
+
+
+def test_two_frames_too_far_apart_are_refused() -> None:
+    with pytest.raises(ValueError, match="two frames at least 6 apart do not fit into 6 frames"):
+        frame_pairs(6, 6, 9)
+
+
+def test_what_looks_like_one_of_a_pair_is_found() -> None:
+    places = {0: (0, 0), 1: (8, 8), 2: (16, 16), 3: (8, 8), 4: (0, 0), 5: (16, 0)}
+    distances = frame_distances(even_cells(film(places)))
+    fit = unlike_both(distances, torch.tensor([[0, 2], [0, 4]]), 1)
+    assert fit[0, 0].tolist() == [False, True, False, True, False, True]  # 4 looks like 0
+    assert not bool(fit[0, 1].any())  # the pair itself is alike

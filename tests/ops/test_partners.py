@@ -34,5 +34,18 @@ def test_partners_hang_on_the_draws_alone_and_not_on_how_rows_are_ordered() -> N
     assert torch.equal(order[moved], partner[order])
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(-5, 5).filter(bool))
+def test_a_shift_counts_places_on_the_ring(valid: list[bool], shift: int) -> None:
+    mask = torch.tensor(valid)
+    drawn = Draws(torch.arange(len(valid)), "task").uniform("partner")
+    rows, partner = torch.arange(len(valid)), ring_partner(drawn, mask, shift)
+    one = ring_partner(drawn, mask, 1 if shift > 0 else -1)
+    wanted = rows
+    for _ in range(abs(shift)):
+        wanted = one[wanted]
+    assert torch.equal(partner, wanted)
+    assert torch.equal(ring_partner(drawn, mask, -shift)[partner], rows)
+
+
 def test_ties_count_half() -> None:
     assert win_rate(torch.tensor([2.0, 1.0, 0.5]), torch.tensor([1.0, 1.0, 1.0])).tolist() == [1.0, 0.5, 0.0]

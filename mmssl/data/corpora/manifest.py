@@ -2,7 +2,8 @@
 
 Columns: `path` (needed; relative to the manifest), `start` and `end` (seconds or h:mm:ss), `label`, `split`,
 `subtitles` (a file), `key`, `truth` (a JSON value, or a file: JSON is taken into the description, anything else is
-stored as a member of the clip). Further columns are carried along as `extra`.
+stored as a member of the clip), `dense_truth` (a file, see `mmssl.data.dense_truth`).
+Further columns are carried along as `extra`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mmssl.data.subtitles import decode_text
 from mmssl.errors import UserError, nearest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-COLUMNS = ("path", "start", "end", "label", "split", "subtitles", "key", "truth")
+COLUMNS = ("path", "start", "end", "label", "split", "subtitles", "key", "truth", "dense_truth")
 _SHOWN_FAULTS = 5
 
 
@@ -108,7 +109,7 @@ def _parquet(manifest: Path) -> Iterator[dict[str, Any]]:
 
 
 def _segment(row: dict[str, Any], base: Path) -> tuple[Path, Segment]:
-    text = {name: _text(row.get(name)) for name in ("path", "label", "split", "key", "subtitles")}
+    text = {name: _text(row.get(name)) for name in ("path", "label", "split", "key", "subtitles", "dense_truth")}
     if text["path"] is None:
         raise ValueError("the path is empty")
     path = base / text["path"]
@@ -119,9 +120,10 @@ def _segment(row: dict[str, Any], base: Path) -> tuple[Path, Segment]:
     if key is not None and not KEY.fullmatch(key):
         raise ValueError(f"the key '{key}' may hold letters, digits, '_' and '-' only (70 at most)")
     subtitles = None if text["subtitles"] is None else base / text["subtitles"]
+    dense = None if text["dense_truth"] is None else base / text["dense_truth"]
     extra = {name: value for name, value in row.items() if name not in COLUMNS and value not in (None, "")}
     return path, Segment(
-        start or 0.0, end, key, text["label"], text["split"], subtitles, _truth(row.get("truth"), base), extra
+        start or 0.0, end, key, text["label"], text["split"], subtitles, _truth(row.get("truth"), base), extra, dense
     )
 
 

@@ -20,6 +20,7 @@ class Segment:
     """A part of a media file, in seconds on the clock a player shows; `end` None is the end of the file.
 
     `truth` and `extra` are JSON values carried into the description of the clips. `key` names the first clip.
+    `dense` is the file with the dense truth of the media file, in which frames count from its beginning.
     """
 
     start: float = 0.0
@@ -30,6 +31,7 @@ class Segment:
     subtitles: Path | None = None
     truth: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
+    dense: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

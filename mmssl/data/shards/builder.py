@@ -10,12 +10,12 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmssl.data.corpora.listing import list_corpus
-from mmssl.data.corpora.source import Source, digest
+from mmssl.data.corpora.source import Segment, Source, digest
 from mmssl.data.shards.build_pool import BuildPool
 from mmssl.data.shards.clips import BuiltClip, Failure, SourceReport
 from mmssl.data.shards.index import read_index
@@ -82,6 +82,8 @@ def build(
         raise UserError(f"output '{out}' is a file; name a folder")
     listing = list_corpus(source, settings.labels, settings.subtitle_language)
     sources = list(listing.sources)
+    if settings.dense_truth:
+        sources = with_dense_truth(sources, source)
     if settings.shuffle:
         sources.sort(key=lambda item: (digest(item.name), item.name))
     if settings.limit is not None:
@@ -191,6 +193,27 @@ class _Run:
             done = self.total - len(self.left) + self._turn
             seconds = time.monotonic() - self.begin
             self.on_progress(BuildProgress(self.total, done, self.made, self.failed, self.media_seconds, seconds))
+
+
+def with_dense_truth(sources: list[Source], corpus: Path) -> list[Source]:
+    """The sources with their files of dense truth: those that the manifest names, else `truth/{key}.npz` beside it.
+
+    Raises:
+        UserError: none has one.
+    """
+    folder = (corpus if corpus.is_dir() else corpus.parent) / "truth"
+
+    def found(item: Source, segment: Segment) -> Path | None:
+        usual = folder / f"{segment.key or item.path.stem}.npz"
+        return segment.dense if segment.dense is not None else usual if usual.is_file() else None
+
+    given = [replace(i, segments=tuple(replace(s, dense=found(i, s)) for s in i.segments)) for i in sources]
+    if not any(segment.dense for item in given for segment in item.segments):
+        raise UserError(
+            f"dense_truth is set, and there is none of '{corpus}': no file '{folder}/<key>.npz' and no column "
+            "'dense_truth' in a manifest; render the corpus with dense_truth, or leave the setting out"
+        )
+    return given
 
 
 def stamp_of(item: Source) -> list[int] | None:

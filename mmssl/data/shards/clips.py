@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmssl.data.dense_truth import MEMBER as DENSE_TRUTH
 from mmssl.data.subtitles import Cue, cut, write_vtt
 
 CONTEXT_SECONDS = 30.0
@@ -56,11 +57,13 @@ def assemble(
     start: float,
     duration: float,
     description: dict[str, Any],
+    dense: bytes | None = None,
 ) -> BuiltClip:
     """Put a clip together: `{key}.mp4`, `.pkt` if it has a packet table, `.vtt` if a cue touches it, and `.json`.
 
     `cues` are on the source's clock, where the clip lies at [start, start + duration). A truth that is a file is
-    taken into the description if it is JSON, else it becomes the member `{key}.truth.{suffix}`.
+    taken into the description if it is JSON, else it becomes the member `{key}.truth.{suffix}`. Dense truth
+    becomes `{key}.truth.npz`.
     """
     spoken = cut(cues, start, start + duration, clamp=True)
     spoken = tuple(cue for cue in spoken if cue.end > cue.start)
@@ -75,6 +78,8 @@ def assemble(
     if isinstance(meta["truth"], Path):
         meta["truth"], stored = _truth_file(meta["truth"])
         members.update(stored)
+    if dense is not None:
+        members[DENSE_TRUTH] = dense
     members["json"] = json.dumps(meta, ensure_ascii=False).encode()
     return BuiltClip(key, split, members, duration, meta["has_audio"], meta["label"], len(spoken))
 

@@ -17,6 +17,7 @@ import av
 import av.error
 
 from mmssl.data.corpora.source import Segment, Source
+from mmssl.data.dense_truth import BadTruth, cut_truth
 from mmssl.data.media import (
     MediaError,
     audio_stream,
@@ -321,12 +322,35 @@ class _Cutter:
             **demux,
         }
         cues = self.cues.get(segment.subtitles, ())
+        dense = self._dense_truth(window)
         self.emit(
             assemble(
-                window.key, segment.split, media, table, cues, window.start, round(window.duration, 6), description
+                window.key,
+                segment.split,
+                media,
+                table,
+                cues,
+                window.start,
+                round(window.duration, 6),
+                description,
+                dense,
             )
         )
         self.made += 1
+
+    def _dense_truth(self, window: Window) -> bytes | None:
+        """The part of the source's dense truth that a clip shows; what cannot be used is a failure, not of the clip."""
+        path = window.segment.dense
+        if path is None:
+            return None
+        rate = float(self.facts.rate)
+        try:
+            first = max(math.floor(window.start * rate) - 1, 0)
+            return cut_truth(path.read_bytes(), first, math.ceil(window.end * rate) + 2 - first)
+        except (OSError, BadTruth) as error:
+            message = f"{path.name}: {error}; the clip is stored without"
+            self.failures.append(Failure(self.source.name, round(window.start, 3), "dense truth", message))
+            return None
 
     def _end(self, container: Any, trouble: str | None) -> None:
         """Close what is open at the end of the file, and say what is missing."""

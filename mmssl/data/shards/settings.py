@@ -37,6 +37,8 @@ class BuildSettings:
         samples_per_shard: Clips in a tar.
         prefix: Name before the number of a tar, for clips whose source has no split.
         labels: "folder" takes the name of the folder that a file lies in as its label.
+        dense_truth: Store the dense truth of clips (what Soundstage writes as `truth/{key}.npz` beside its manifest, or
+            the file that the manifest's column `dense_truth` names) as the member `{key}.truth.npz`.
         subtitle_language: Language code to choose among sidecars (`name.en.vtt`) and embedded streams.
         shuffle: Store sources in a fixed pseudo-random order, so that a shard mixes folders.
         max_pixels: Sources with larger pictures are refused.
@@ -63,6 +65,7 @@ class BuildSettings:
     samples_per_shard: int = 256
     prefix: str = "clips"
     labels: Labels = "folder"
+    dense_truth: bool = False
     subtitle_language: str | None = None
     shuffle: bool = True
     max_pixels: int = 36_000_000
@@ -116,6 +119,8 @@ class BuildSettings:
     def content(self) -> dict[str, Any]:
         """The settings that decide what lies in the shards, as JSON values."""
         values = dataclasses.asdict(self)
+        if not self.dense_truth:
+            del values["dense_truth"]  # shards from before there was such a setting are the same without it
         return {name: _json(value) for name, value in values.items() if name not in _NOT_CONTENT}
 
 

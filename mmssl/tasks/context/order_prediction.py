@@ -30,31 +30,20 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from mmssl.batch import Batch
 from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
-from mmssl.nn.features import Features
-from mmssl.ops.channel_split import normalise_frames, one_channel
-from mmssl.ops.crops import crop_at, mirror
-from mmssl.ops.motion import (
-    UNIT,
-    busiest_square,
-    even_cells,
-    frame_distances,
-    frame_tuples,
-    motion_map,
-    order_slack,
-)
-from mmssl.ops.permutations import order_classes, orders_of, slot_pairs
+from mmssl.nn.ordering import OrderClassifier, PlacedFeature
+from mmssl.ops.motion import UNIT, frame_tuples, order_slack
+from mmssl.ops.permutations import order_classes, orders_of
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+from mmssl.tasks.context.looks import crop_fits, crop_side, motion_of, show
 
 FRAMES = 4  # frames a tuple; 12 classes
-CELL = 4  # pixels a side of the cells in which motion is measured
 CLASSES = len(order_classes(FRAMES))
 GRID = 8  # side of the grid on which the encoder's map enters the frame feature
 
@@ -77,7 +66,7 @@ class OrderPrediction(PretextTask[Batch, OrderExample]):
         picture: the frames that four are chosen from.
         size: (height, width) of the decoded frames.
         crop: share of the shorter side that a frame shows.
-        jitter: largest shift of a frame's own crop, as a share of the crop.
+        jitter: largest shift of a frame's own crop, as a share of the crop; at least a pixel where not 0.
         gap_seconds: least and largest time between neighbouring frames of a tuple.
         motion_threshold: how unlike the two most similar frames of a tuple must be for the clip to count, mean
             absolute difference in grey ranges (255 is 1) after the contrast was brought to 0.2.
@@ -111,15 +100,12 @@ class OrderPrediction(PretextTask[Batch, OrderExample]):
         super().__init__()
         if not 1 <= orders <= CLASSES:
             raise ValueError(f"order_prediction: orders must be between 1 and 12, got {orders}")
-        if not 0 < crop * (1 + 2 * jitter) <= 1:
-            raise ValueError(f"order_prediction: a crop of {crop} with jitter {jitter} does not fit into the frame")
+        crop_fits("order_prediction", crop, jitter)
         least, most = (max(1, round(seconds * picture.rate)) for seconds in gap_seconds)
         # A short span still holds a tuple of evenly spaced frames; a shorter one raises.
         most = max(least, min(most, picture.count - 1))
         self.register_buffer("tuples", frame_tuples(picture.count, FRAMES, least, most), persistent=False)
-        self.register_buffer("pairs", slot_pairs(FRAMES), persistent=False)
         self.tuples: torch.Tensor
-        self.pairs: torch.Tensor
         self.picture = picture
         self.window = Window(picture=picture, size=size)
         self.crop, self.jitter = crop, jitter
@@ -128,67 +114,34 @@ class OrderPrediction(PretextTask[Batch, OrderExample]):
         self.width, self.dropout = width, dropout
         self.normalise, self.split = normalise, split
 
-    def _side(self, size: tuple[int, int]) -> int:
-        """Side of the crops in pixels, a multiple of 8, for frames of (height, width)."""
-        return min(*size, max(8, int(self.crop * min(size)) // 8 * 8))
+    @property
+    def side(self) -> int:
+        """Side of the crops in pixels; a run may set another size of the window."""
+        return crop_side(self.window.size, self.crop)
 
     def setup(self, encoders: Encoders) -> None:
-        """The frame layer, the shared pair layer and the classifier."""
-        encoder = encoders["image"]
-        # The coarsest map that still has two cells for each of the grid's, or the finest there is.
-        enough = [stride for stride in encoder.strides if self._side(self.window.size) >= 2 * GRID * stride]
-        self.stride = max(enough, default=min(encoder.strides))
-        entering = encoder.level_widths[self.stride]
-        squeezed = max(8, self.width // 8)
-        # One group: levels of any width come in, before their last normalisation.
-        self.squeeze = nn.Sequential(nn.GroupNorm(1, entering), nn.ReLU(), nn.Conv2d(entering, squeezed, 1))
-        self.frame = nn.Linear(encoder.width + squeezed * GRID * GRID, self.width)
-        self.frame_norm = nn.LayerNorm(self.width)
-        # The pair layer on two concatenated frames, as its two halves.
-        self.pair_earlier = nn.Linear(self.width, self.width)
-        self.pair_later = nn.Linear(self.width, self.width, bias=False)
-        self.pair_between = nn.Linear(self.width, self.width, bias=False)
-        self.drop = nn.Dropout(self.dropout)
-        self.classifier = nn.Linear(self.width, len(self.pairs) * CLASSES)
+        """The frame layer, and the classifier over pairs of slots."""
+        self.feature = PlacedFeature(encoders["image"], self.side, self.width, GRID)
+        self.sort = OrderClassifier(FRAMES, CLASSES, self.width, self.dropout)
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> OrderExample:
         """Choose frames and crop by motion, draw the orders."""
         frames = batch.frames_of(self.picture)
-        count, (height, width) = len(batch), frames.shape[-2:]
-        size = self._side((height, width))
-        jitter = min(max(1, round(self.jitter * size)), (min(height, width) - size) // 2)
-
-        cells = even_cells(frames, CELL)
-        looked_at = max(1, -(-size // CELL))
-        top, left = busiest_square(motion_map(cells), looked_at)
-        distances = frame_distances(crop_at(cells, top, left, looked_at))
-        slack = order_slack(distances, self.tuples)
+        motion = motion_of(frames, self.side)
+        slack = order_slack(motion.distances, self.tuples)
         slack = torch.where(slack >= self.motion_threshold * UNIT, slack, torch.zeros_like(slack))
         pick = draws.choice("tuple", slack)
         moves = slack.gather(1, pick)[:, 0] >= self.motion_threshold * UNIT
         chosen = self.tuples[pick[:, 0]]
 
-        rows = torch.arange(count, device=batch.device)[:, None]
-        if self.split:
-            frames = one_channel(frames[rows, chosen], draws.integers("channel", 3, (FRAMES,)))
-        else:
-            frames = frames[rows, chosen]
-        # The common corner is drawn around the busiest square; then every frame is shifted by itself.
-        corners = []
-        for name, corner, length in (("top", top, height), ("left", left, width)):
-            common = corner * CELL + draws.integers(f"{name}_crop", 4 * jitter + 1) - 2 * jitter
-            own = draws.integers(f"{name}_jitter", 2 * jitter + 1, (FRAMES,)) - jitter
-            corners.append((common.clamp(jitter, length - size - jitter)[:, None] + own).flatten())
-        shown = crop_at(frames.flatten(0, 1), corners[0], corners[1], size).float() / 255
-        shown = mirror(shown, draws.bernoulli("mirror", 0.5).repeat_interleave(FRAMES))
-        if self.normalise:
-            shown = normalise_frames(shown)
-
+        shown = show(
+            frames, chosen, motion, draws, self.side, self.jitter, FRAMES, split=self.split, normalise=self.normalise
+        )
         valid = valid_rows(self, batch)
         label = draws.permutation("class", CLASSES)[:, : self.orders]
         reverse = draws.bernoulli("reverse", 0.5, (self.orders,))
         return OrderExample(
-            frames=shown.expand(-1, 3, -1, -1),
+            frames=shown,
             order=orders_of(label, reverse, FRAMES).argsort(dim=-1),
             label=label,
             weight=valid * moves,
@@ -196,30 +149,12 @@ class OrderPrediction(PretextTask[Batch, OrderExample]):
             chosen=chosen,
         )
 
-    def _frame_features(self, features: Features) -> torch.Tensor:
-        """Float [N, width] of each frame: a map on the grid, and the pooled vector."""
-        grid = functional.adaptive_avg_pool2d(self.squeeze(features.levels[self.stride]), GRID).flatten(1)
-        made: torch.Tensor = self.frame(torch.cat([features.pooled, grid], dim=1))
-        return made
-
     def forward(self, example: OrderExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-entropy over the twelve orders, averaged over the valid clips of all ranks."""
         clips, orders = example.label.shape
         # One pass over all frames; what is shown in which slot is settled afterwards.
-        frames = self._frame_features(encoders.encode("image", example.frames)).reshape(clips, FRAMES, -1)
-        # What all four frames have in common says nothing of their order and would drown what does.
-        frames = self.frame_norm(frames - frames.mean(dim=1, keepdim=True))
-        between = self.pair_between((frames[:, :, None] - frames[:, None, :]).abs())
-        pairs = self.pair_earlier(frames)[:, :, None] + self.pair_later(frames)[:, None, :] + between
-        pairs = self.drop(torch.relu(pairs))
-        # The classifier on the concatenated pairs is a sum over the six pairs of slots. It is taken for every two
-        # frames in every pair of slots, [B, 4 * 4 * 6, 12], from which each order picks its six terms: a further
-        # order costs next to nothing.
-        terms = self.classifier(pairs).float().reshape(clips, -1, CLASSES)
-        first, second = example.order[..., self.pairs[:, 0]], example.order[..., self.pairs[:, 1]]  # [B, K, 6]
-        place = (first * FRAMES + second) * len(self.pairs) + torch.arange(len(self.pairs), device=first.device)
-        picked = terms.gather(1, place.flatten(1)[..., None].expand(-1, -1, CLASSES))
-        logits = picked.reshape(clips, orders, len(self.pairs), CLASSES).sum(dim=2)
+        frames = self.feature(encoders.encode("image", example.frames)).reshape(clips, FRAMES, -1)
+        logits = self.sort(frames, example.order)
         loss = functional.cross_entropy(logits.flatten(0, 1), example.label.flatten(), reduction="none")
         right = (logits.argmax(dim=-1) == example.label).float()
         return Outcome(

@@ -2,7 +2,8 @@
 
 Arandjelovic and Zisserman, "Objects that sound", arXiv 1712.06651: a fully convolutional picture tower, a pooled
 sound tower, a scalar product at each place and the maximum over places as the evidence that they belong together.
-Today's form contrasts every picture with every sound of the batch (EZ-VSL, Mo and Morgado, arXiv 2203.09324).
+Today's form contrasts every picture with every sound of the batch (EZ-VSL, Mo and Morgado, arXiv 2203.09324). What is
+made of the similarities of places and sounds is a rule of its own (`localization_rules`), one of five published ones.
 
 Positives overlap in time; a sound's start has one distribution whether it serves as positive or negative, so the
 time grid tells nothing. Clips below a loudness are no valid rows: silence would only say "no match". The frame is
@@ -15,25 +16,28 @@ Ceiling: the other clip's sound may fit the picture as well, so the two-way accu
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mmssl import distributed
 from mmssl.batch import Batch
 from mmssl.clip import Span, Window
 from mmssl.errors import UserError
-from mmssl.losses.info_nce import symmetric_info_nce
-from mmssl.losses.similarity import POOLS, place_map, place_scores
+from mmssl.losses.similarity import place_map
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
-from mmssl.nn.heads import BatchStandardisation, MapProjection, Projection, Temperature
+from mmssl.nn.heads import BatchStandardisation, MapProjection, Projection
 from mmssl.nn.matcher import Matcher
+from mmssl.nn.teacher import Teacher
 from mmssl.ops.loudness import loudness
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
+from mmssl.tasks.cross_modal.localization_rules import AvolNet, LocalizationRule, Projected
 from mmssl.tasks.cross_modal.matching import matching_metrics, own_rows
 from mmssl.tasks.views import frame, sound, span_times
 
@@ -50,8 +54,9 @@ class LocalizationExample(NamedTuple):
 class LocalizationMatcher(Matcher):
     """Projections of picture places and sounds into one space; the map is their scalar product.
 
-    A place's vector keeps its length: standardised over all places of a batch, what is everywhere (the background) is
-    short and what is rare is long, so that the maximum looks at things first. Sounds are unit vectors.
+    A place's vector keeps its length unless asked otherwise: standardised over all places of a batch, what is
+    everywhere (the background) is short and what is rare is long, so that the maximum looks at things first. Sounds are
+    unit vectors.
 
     Args:
         picture_width: channels of the image encoder's level.
@@ -59,12 +64,23 @@ class LocalizationMatcher(Matcher):
         stride: which level of the image encoder gives the map.
         dimension: of the common space.
         sound_seconds: length of the sound that is compared with a frame.
+        unit_places: whether places are unit vectors too, so that the map holds cosines.
+        heads: parts of the space that are normalised apart; the map is the mean over them.
+        dropout: share of the level's values hidden from the projection in training.
     """
 
     encoders: dict[str, str] = {"picture": "image", "sound": "audio"}  # noqa: RUF012
 
     def __init__(
-        self, picture_width: int, sound_width: int, stride: int = 8, dimension: int = 128, sound_seconds: float = 1.0
+        self,
+        picture_width: int,
+        sound_width: int,
+        stride: int = 8,
+        dimension: int = 128,
+        sound_seconds: float = 1.0,
+        unit_places: bool = False,
+        heads: int = 1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.init_args: dict[str, Any] = {
@@ -73,27 +89,38 @@ class LocalizationMatcher(Matcher):
             "stride": stride,
             "dimension": dimension,
             "sound_seconds": sound_seconds,
+            "unit_places": unit_places,
+            "heads": heads,
+            "dropout": dropout,
         }
         self.stride = stride
         self.sound_seconds = sound_seconds
-        self.picture = MapProjection(picture_width, dimension)
-        self.sound = Projection(sound_width, dimension)
-        self.picture_scale = BatchStandardisation(dimension)
-        self.sound_scale = BatchStandardisation(dimension)
+        self.unit_places, self.heads, self.dropout = unit_places, heads, dropout
+        self.picture = MapProjection(picture_width, heads * dimension)
+        self.sound = Projection(sound_width, heads * dimension)
+        self.picture_scale = BatchStandardisation(heads * dimension)
+        self.sound_scale = BatchStandardisation(heads * dimension)
 
     def project(self, modality: str, features: Features) -> torch.Tensor:
         """Rows of one modality before they are gathered: [B, D, h, w] of "picture" or [B, D] of "sound"."""
         if modality == "sound":
             return torch.as_tensor(self.sound(features.pooled))
-        return torch.as_tensor(self.picture(features.levels[self.stride]))
+        level = F.dropout(features.levels[self.stride], self.dropout, self.training)
+        return torch.as_tensor(self.picture(level))
 
     def places(self, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of every place, float32 [N, D, h, w], of mean length about 1, from gathered rows of `project`."""
-        return torch.as_tensor(self.picture_scale(projected, weight) * projected.shape[1] ** -0.5)
+        scaled = self.picture_scale(projected, weight)
+        return self._unit(scaled) if self.unit_places else torch.as_tensor(scaled * projected.shape[1] ** -0.5)
 
     def sounds(self, projected: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """Unit vectors float32 [N, D] of gathered rows of `project`."""
-        return F.normalize(self.sound_scale(projected, weight), dim=1)
+        return self._unit(self.sound_scale(projected, weight))
+
+    def _unit(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Each head's part of [N, D, ...] at length ``heads ** -0.5``, the whole at length 1."""
+        parts = F.normalize(scaled.unflatten(1, (self.heads, -1)), dim=2)
+        return torch.as_tensor(parts.flatten(1, 2) * self.heads**-0.5)
 
     def embed(self, modality: str, features: Features) -> torch.Tensor:
         """Unit vectors [B, D]; a picture's is the mean over its places."""
@@ -115,11 +142,8 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         sound_seconds: length of the sound around the frame.
         size: (height, width) of the frames.
         stride: level of the image encoder that the map has.
-        dimension: of the common space.
-        temperature: at the start; it is learned.
-        pool: "max" over places as published; "softmax" or "logsumexp" let more than one place learn at a time (see
-            `losses.similarity.place_scores`).
-        sharpness: temperature of the last two.
+        dimension: of the common space, of each head where the rule has several.
+        rule: how the map is taught, one of `localization_rules`; `AvolNet` when left out.
         quietest: clips quieter than this, in decibels of full scale, take no part.
         augment: mirror, shift and colour of the frame, volume of the sound.
         sound_rate: samples a second.
@@ -140,9 +164,7 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         size: tuple[int, int] = (96, 96),
         stride: int = 8,
         dimension: int = 128,
-        temperature: float = 0.5,
-        pool: str = "max",
-        sharpness: float = 0.1,
+        rule: LocalizationRule | None = None,
         quietest: float = -50.0,
         augment: bool = True,
         sound_rate: int = 16000,
@@ -152,16 +174,11 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         if not 0.5 < ceiling <= 1:
             raise UserError(f"av_localization: ceiling must be in (0.5, 1], got {ceiling}")
         self.score = replace(type(self).score, ceiling=ceiling)
-        if pool not in POOLS:
-            raise UserError(f"av_localization: pool must be one of {', '.join(POOLS)}, got {pool!r}")
-        if sharpness <= 0:
-            raise UserError(f"av_localization: sharpness must be above 0, got {sharpness}")
         self.picture = picture
         self.sound_seconds = sound_seconds
         self.stride = stride
         self.dimension = dimension
-        self.start_temperature = temperature
-        self.pool, self.sharpness = pool, sharpness
+        self.rule = AvolNet() if rule is None else rule
         self.quietest = quietest
         self.augment = augment
         self.sound_span = Span(max(picture.seconds, sound_seconds), sound_rate)
@@ -171,9 +188,21 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         """See `PretextTask.setup`."""
         width = encoders["image"].level_widths[self.stride]
         self.matcher = LocalizationMatcher(
-            width, encoders["audio"].width, self.stride, self.dimension, self.sound_seconds
+            width,
+            encoders["audio"].width,
+            self.stride,
+            self.dimension,
+            self.sound_seconds,
+            self.rule.unit_places,
+            self.rule.heads,
+            self.rule.dropout,
         )
-        self.temperature = Temperature(self.start_temperature)
+        if self.rule.momentum is not None:
+            self.teacher = Teacher(self._student(encoders), self.rule.momentum)
+
+    def _student(self, encoders: Encoders) -> nn.ModuleDict:
+        """What a teacher follows."""
+        return nn.ModuleDict({"image": encoders["image"], "audio": encoders["audio"], "matcher": self.matcher})
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> LocalizationExample:
         """A drawn frame and the sound around it."""
@@ -191,17 +220,33 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         return LocalizationExample(picture, wave, valid_rows(self, batch) * heard, draws.uniform("partner"))
 
     def forward(self, example: LocalizationExample, encoders: Encoders, moment: Moment) -> Outcome:
-        """Symmetric InfoNCE over the gathered batch."""
+        """The rule's losses over the gathered batch."""
         picture, wave, weight, partner = example
         mel = encoders["audio"].frontend(wave)
-        places = self.matcher.project("picture", encoders.encode("image", picture))
-        sounds = self.matcher.project("sound", encoders.encode("audio", mel))
         rows = own_rows(len(picture))
-        places, sounds, weight, partner = (distributed.gather(x) for x in (places, sounds, weight, partner))
-        places, sounds = self.matcher.places(places, weight), self.matcher.sounds(sounds, weight)
-        scores = place_scores(places, sounds, self.pool, self.sharpness)
-        loss = symmetric_info_nce(self.temperature(scores), weight)
-        return Outcome({"info_nce": loss}, matching_metrics(scores, weight, partner, rows))
+        weight, partner = distributed.gather(weight), distributed.gather(partner)
+        seen, heard = encoders.encode("image", picture), encoders.encode("audio", mel)
+        batch = self._project(self.matcher, seen, heard, weight)
+        teacher: Projected | None = None
+        if self.rule.momentum is not None:
+            parts: Any = self.teacher.copied
+            with torch.no_grad():
+                teacher = self._project(parts["matcher"], parts["image"](picture), parts["audio"](mel), weight)
+        losses, scores = self.rule(batch, weight, moment, teacher)
+        return Outcome(losses, matching_metrics(scores, weight, partner, rows))
+
+    def _project(
+        self, matcher: LocalizationMatcher, seen: Features, heard: Features, weight: torch.Tensor
+    ) -> Projected:
+        """The rows of all ranks in the common space; `weight` is that of all ranks."""
+        places = distributed.gather(matcher.project("picture", seen))
+        sounds = distributed.gather(matcher.project("sound", heard))
+        return Projected(matcher.places(places, weight), matcher.sounds(sounds, weight))
+
+    def after_step(self, encoders: Encoders, carries: Sequence[Mapping[str, torch.Tensor]], moment: Moment) -> None:
+        """See `PretextTask.after_step`: a teacher follows."""
+        if self.rule.momentum is not None:
+            self.teacher.update(self._student(encoders))
 
     def exports(self) -> Matcher:
         """The projections and their map over the picture."""

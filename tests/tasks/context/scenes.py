@@ -74,6 +74,23 @@ def still_films(count: int, seed: int, size: int = 32, span: Span = SPAN, ramp: 
     return np.asarray(np.clip(picture + fade, 0, 1) * 255, dtype=np.uint8)
 
 
+def swinging_discs(count: int, seed: int, size: int = 32, span: Span = SPAN) -> np.ndarray:
+    """Crossing discs that turn round half-way, some coming from one side and some from the other."""
+    there = moving_discs(count, seed, size, span)
+    half = (span.count + 1) // 2
+    return np.concatenate([there[:, :half], there[:, : span.count - half][:, ::-1]], axis=1)
+
+
+def held_noise(count: int, seed: int, size: int = 32, span: Span = SPAN, held: int = 1) -> np.ndarray:
+    """Coarse noise without any motion; every picture is shown `held` times, from a random place in its turn on."""
+    rng = np.random.default_rng(np.random.PCG64(seed))
+    pictures = rng.integers(30, 220, (count, span.count // held + 2, 3, 8, 8), dtype=np.uint8)
+    turn = rng.integers(0, held, (count, 1))
+    shown = (np.arange(span.count)[None] + turn) // held
+    frames = pictures[np.arange(count)[:, None], shown]
+    return np.asarray(frames.repeat(size // 8, axis=-2).repeat(size // 8, axis=-1))
+
+
 def upright_houses(count: int, seed: int, size: int = 32, span: Span = SPAN) -> np.ndarray:
     """A roof over a wall on a plain ground of any brightness: only the shape says where up is."""
     rng = np.random.default_rng(np.random.PCG64(seed))

@@ -10,6 +10,7 @@ from mmssl.errors import UserError
 from mmssl.losses.info_nce import symmetric_info_nce
 from mmssl.losses.similarity import place_scores
 from mmssl.tasks.cross_modal.av_localization import AVLocalization, LocalizationExample
+from mmssl.tasks.cross_modal.localization_rules import AvolNet
 from tests.batches import World, make_batch
 from tests.tasks.cross_modal.trained import LATE, changed, clock, multitask_of, outcome_of, ramp, train
 
@@ -92,7 +93,7 @@ def test_similarities_are_not_rounded_under_autocast(monkeypatch: pytest.MonkeyP
         assert not torch.equal(logits, logits.bfloat16().float())
         return symmetric_info_nce(logits, weight)
 
-    monkeypatch.setattr("mmssl.tasks.cross_modal.av_localization.symmetric_info_nce", spy)
+    monkeypatch.setattr("mmssl.tasks.cross_modal.localization_rules.symmetric_info_nce", spy)
     multitask = multitask_of(AVLocalization(size=SIZE))
     with torch.autocast("cpu", torch.bfloat16):
         outcome_of(multitask, make_batch(range(4)))
@@ -101,9 +102,9 @@ def test_similarities_are_not_rounded_under_autocast(monkeypatch: pytest.MonkeyP
 
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(UserError, match="pool must be one of max, softmax, logsumexp, got 'mean'"):
-        AVLocalization(pool="mean")
+        AvolNet(pool="mean")
     with pytest.raises(UserError, match="sharpness must be above 0, got 0"):
-        AVLocalization(sharpness=0)
+        AvolNet(sharpness=0)
     with pytest.raises(UserError, match=r"ceiling must be in \(0\.5, 1\], got 0\.4"):
         AVLocalization(ceiling=0.4)
 
@@ -117,7 +118,7 @@ def test_the_ceiling_of_a_corpus_is_told_beside_the_score() -> None:
 @pytest.mark.parametrize("pool", ["max", "logsumexp"])
 def test_the_map_peaks_on_what_sounds_and_follows_the_sound(pool: str) -> None:
     """Two patches in each picture, one of which sounds; told by material alone."""
-    task = AVLocalization(size=(48, 48), augment=False, pool=pool)
+    task = AVLocalization(size=(48, 48), augment=False, rule=AvolNet(pool=pool))
     multitask = train(task, steps=300, distractor=True)
     world = World(128, task.window, seed=1, distractor=True)
     batch = world.batch(range(128))

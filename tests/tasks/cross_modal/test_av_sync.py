@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
+from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.errors import UserError
-from mmssl.tasks.base import Moment
+from mmssl.tasks.base import Control, Moment, MultiTask
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.views import sub_clip_starts
 from tests.batches import World, make_batch
@@ -125,9 +129,83 @@ def test_score_is_the_mean_of_easy_and_hard() -> None:
     assert mean(outcome, "accuracy") == pytest.approx(
         (mean(outcome, "accuracy_easy") + mean(outcome, "accuracy_hard")) / 2
     )
-    near, far, both = (outcome.metrics[f"accuracy_hard{kind}"] for kind in ("_near", "_far", ""))
+    near, far, both = (outcome.metrics[f"accuracy_{kind}"] for kind in ("off_1.5", "off_2", "hard"))
     assert float(near[0] + far[0]) == pytest.approx(float(both[0]))
     assert float(near[1] + far[1]) == float(both[1])
+
+
+def test_super_hard_sounds_overlap_by_a_fixed_length_and_come_before_and_after_alike() -> None:
+    task = AVSync(size=SIZE, augment=False, super_share=0.6, overlap=0.75)
+    world = World(64, task.window)
+    starts: dict[bool, list[torch.Tensor]] = {False: [], True: []}
+    for epoch in range(20):
+        batch = clock(ramp(world.batch(range(64), epoch)))
+        example = task.pretext(batch, batch.draws("task"), LATE)
+        shown, heard = example.clip[:, 0, 0, 0, 0].double() * 255 / 50, example.wave[:, 0].double() * 10
+        assert float((shown - heard[:64]).abs().max()) < 0.02
+        torch.testing.assert_close(heard[64:] - heard[:64], example.offset, atol=1e-3, rtol=0)
+        close = example.offset.abs() < 1
+        assert example.offset[close].abs().unique().tolist() == pytest.approx([0.25])
+        assert float(example.offset[~close].abs().min()) >= 1.5 - 1e-6
+        assert 0.3 < float(close.float().mean()) < 0.9
+        right, wrong = (start - batch.wanted_times[:, 0, 0] for start in (heard[:64], heard[64:]))
+        starts[False].append(torch.stack([right[~close], wrong[~close]]))
+        starts[True].append(torch.stack([right[close], wrong[close]]))
+    for found in starts.values():
+        right, wrong = torch.cat(found, dim=1).mul(8).round()
+        assert float(right.min()) == float(wrong.min()) == 0  # the first frame of the window, for both
+        assert float(right.max()) == float(wrong.max()) == 16
+        # Where a sound lies says nothing of its being right: the mean over some 500 differs by no more than by chance.
+        assert abs(float(right.mean() - wrong.mean())) < 4 * float(right.std()) * (2 / len(right)) ** 0.5
+
+
+def test_super_hard_sounds_are_told_apart_by_kind_and_by_how_far_they_are_off() -> None:
+    task = AVSync(size=SIZE, super_share=0.5)
+    assert list(task.kinds) == [
+        "accuracy_hard",
+        "accuracy_super",
+        "accuracy_off_0.5",
+        "accuracy_off_1.5",
+        "accuracy_off_2",
+    ]
+    assert list(AVSync(picture=Span(4.0, 8)).kinds)[1:] == [f"accuracy_off_{n}" for n in ("1.5", "2", "2.5", "3")]
+    metrics = outcome_of(multitask_of(task), World(32, task.window).batch(range(32))).metrics
+    counts = {name: float(metrics[f"accuracy_{name}"][1]) for name in ("hard", "super", "off_0.5", "off_1.5", "off_2")}
+    assert counts["super"] == counts["off_0.5"] > 4
+    assert counts["hard"] == counts["off_1.5"] + counts["off_2"] > 4
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "margin"])
+def test_super_hard_negatives_teach_nothing_before_their_time(loss: str) -> None:
+    task = AVSync(size=SIZE, loss=loss, hard_share=1.0, super_share=1.0, super_from=0.75, margin=4.0)
+    multitask = multitask_of(task)
+    batch = World(8, task.window).batch(range(8))
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    assert bool(example.told.any())
+    wave = example.wave.clone()
+    wave[8:] = wave[8:].roll(3, dims=0)
+    for progress, same in ((0.6, True), (0.8, False)):
+        found = []
+        for heard in (example.wave, wave):
+            multitask.encoders.forget()
+            moment = Moment(round(100 * progress), 100, 0, progress)
+            found.append(task(example._replace(wave=heard), multitask.encoders, moment).loss.detach())
+        multitask.encoders.forget()
+        assert torch.allclose(found[0], found[1], rtol=0, atol=1e-6) == same
+
+
+@pytest.mark.parametrize("skew", [0.2, -0.3])
+def test_a_skew_takes_every_sound_late_and_leaves_out_what_was_not_decoded(skew: float) -> None:
+    task = AVSync(size=SIZE, augment=False, skew=skew)
+    world = World(32, task.window)
+    batch = clock(ramp(world.batch(range(32))))
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    kept = example.weight > 0
+    assert 16 < int(kept.sum()) < 32  # clips whose window lies at an end have nothing beyond it
+    shown, heard = example.clip[:, 0, 0, 0, 0].double() * 255 / 50, example.wave[:, 0].double() * 10
+    assert float((heard[:32] - shown - skew)[kept].abs().max()) < 0.02
+    both = kept & example.told
+    torch.testing.assert_close((heard[32:] - heard[:32])[both], example.offset[both], atol=1e-3, rtol=0)
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
@@ -135,32 +213,69 @@ def test_settings_that_cannot_be_are_refused() -> None:
         AVSync(loss="triplet")
     with pytest.raises(UserError, match=r"picture of 2\.0 s holds no two clips of 1\.0 s with a gap of 0\.5 s"):
         AVSync(picture=Span(2.0, 8))
+    with pytest.raises(UserError, match=r"overlap must be above 0 and at least a frame shorter than a clip of 1\.0 s"):
+        AVSync(overlap=0.9)
     with pytest.raises(UserError, match=r"hard_share must be a share in \[0, 1\], got 2"):
         AVSync(hard_share=2)
 
 
+def judged(
+    multitask: MultiTask, metric: str, change: Callable[[Batch], Batch] = lambda batch: batch, **asked: Any
+) -> float:
+    """A metric of a trained task on clips it has not seen, asked with other settings of its pairs."""
+    task = AVSync(size=SIZE, augment=False, **asked)
+    again = MultiTask(multitask.encoders, {"task": task}).eval()
+    task.load_state_dict(multitask.tasks["task"].state_dict())
+    with torch.no_grad():
+        return mean(outcome_of(again, change(World(256, task.window, seed=1).batch(range(256)))), metric)
+
+
+def out_of_order(batch: Batch) -> Batch:
+    """The batch whose frames are in another order, drawn for each clip."""
+    order = batch.draws("order").permutation("order", batch.frames.shape[2])
+    return changed(batch, pixels=batch.frames[torch.arange(len(batch))[:, None], :, order].transpose(1, 2).contiguous())
+
+
 @pytest.mark.slow
-def test_synchronisation_is_learned_and_a_late_sound_is_noticed() -> None:
+def test_synchronisation_is_learned_by_kind_and_by_offset_and_a_wrong_clock_is_noticed() -> None:
     """AVTS, which pools over time, needs the hard negatives for it.
 
     Compared point in time by point in time, a world of single events is learned from easy negatives, too: other clips'
     sounds come at other instants.
     """
-    scores = {}
-    for name, easy_share in (("curriculum", 0.3), ("easy alone", 1.1)):
-        task = AVSync(size=SIZE, easy_share=min(easy_share, 1.0), augment=False)
-        multitask = train(task, steps=160)
-        world = World(256, task.window, seed=1)
-        with torch.no_grad():
-            outcome = outcome_of(multitask, world.batch(range(256)))
-            scores[name] = (mean(outcome, "accuracy_easy"), mean(outcome, "accuracy_hard"))
-            if name == "curriculum":
-                # The whole sound 200 ms late, as a wrong clock would have it.
-                batch = world.batch(range(256))
-                late = changed(batch, audio=batch.audio.roll(3200, dims=-1))
-                scores["late"] = (0.0, mean(outcome_of(multitask, late), "accuracy_hard"))
-    assert scores["curriculum"][0] > 0.9
-    assert scores["curriculum"][1] > 0.85
-    assert scores["easy alone"][0] > 0.9
-    assert scores["curriculum"][1] > scores["easy alone"][1] - 0.03
-    assert scores["late"][1] < scores["curriculum"][1] - 0.1
+    curriculum = train(AVSync(size=SIZE, easy_share=0.3, augment=False), steps=160)
+    easy, hard = (judged(curriculum, f"accuracy_{kind}") for kind in ("easy", "hard"))
+    assert easy > 0.9
+    assert hard > 0.85
+    # The further off, the easier: from an eighth of a second (a frame) to a second and a half.
+    close = [judged(curriculum, "accuracy_super", super_share=1.0, overlap=1 - off) for off in (0.125, 0.25, 0.5)]
+    assert close[0] > 0.55
+    assert close[0] < close[1] < hard + 0.02
+    assert close[1] < close[2] + 0.03
+    # A clock that is 200 ms off, either way, and a picture whose time is out of order.
+    for skew in (0.2, -0.2):
+        assert judged(curriculum, "accuracy_hard", skew=skew) < hard - 0.1
+    assert judged(curriculum, "accuracy_hard", out_of_order) == pytest.approx(0.5, abs=0.1)
+
+    easy_alone = train(AVSync(size=SIZE, easy_share=1.0, augment=False), steps=160)
+    assert judged(easy_alone, "accuracy_easy") > 0.9
+    assert hard > judged(easy_alone, "accuracy_hard") - 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", ["broken_pairs", "blind"])
+def test_controls_teach_nothing(control: Control) -> None:
+    """Law 6."""
+    multitask = train(AVSync(size=SIZE, augment=False), steps=60, control=control)
+    for kind in ("easy", "hard"):
+        assert judged(multitask, f"accuracy_{kind}") == pytest.approx(0.5, abs=0.08), kind
+
+
+@pytest.mark.slow
+def test_super_hard_negatives_sharpen_what_is_told_apart() -> None:
+    found = {}
+    for share in (0.0, 0.5):
+        task = AVSync(size=SIZE, easy_share=0.3, super_share=share, super_from=0.5, hard_share=0.5, augment=False)
+        found[share] = judged(train(task, steps=160), "accuracy_super", super_share=1.0, overlap=0.5)
+    assert found[0.5] > 0.8
+    assert found[0.5] > found[0.0] - 0.05

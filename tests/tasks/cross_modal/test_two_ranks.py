@@ -12,8 +12,11 @@ import torch.multiprocessing as multiprocessing
 from mmssl.batch import Batch
 from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import MultiTask
+from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
+from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.localization_rules import Fnac, Lvs, Slavc
 from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from tests.batches import World, small_encoders
@@ -24,9 +27,14 @@ CLIPS = 8
 
 def multitask_of_all() -> MultiTask:
     tasks: dict[str, Any] = {
+        "av_correspondence": AVCorrespondence(size=(32, 32)),
+        "av_embedding": AVEmbedding(size=(32, 32), same_time=False),
         "av_localization": AVLocalization(size=(32, 32)),
+        "av_localization_lvs": AVLocalization(size=(32, 32), rule=Lvs()),
+        "av_localization_slavc": AVLocalization(size=(32, 32), rule=Slavc()),
+        "av_localization_fnac": AVLocalization(size=(32, 32), rule=Fnac()),
         "av_sync": AVSync(size=(32, 32)),
-        "av_sync_margin": AVSync(size=(32, 32), loss="margin"),
+        "av_sync_margin": AVSync(size=(32, 32), loss="margin", super_share=0.5),
         "rgb_flow": RGBFlow(size=(32, 32)),
         "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0, candidates=4),
         "subtitle_ranking": SubtitleMatching(size=(32, 32), clip_seconds=1.0, rule="ranking"),

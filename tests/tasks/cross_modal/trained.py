@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from mmssl.batch import Batch
 from mmssl.tasks.base import Control, Moment, MultiTask, Outcome, PretextTask
-from tests.batches import World, small_encoders
+from tests.batches import World, small_encoders, truth_of
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 9, 0.9)
 
@@ -23,7 +24,7 @@ def multitask_of(task: PretextTask[Any, Any], seed: int = 0) -> MultiTask:
 
 def outcome_of(multitask: MultiTask, batch: Batch, moment: Moment = LATE) -> Outcome:
     """The task's outcome on a batch."""
-    return multitask(changed(batch), moment)[1]["task"]
+    return multitask(changed(batch), moment, truth=truth_of(batch))[1]["task"]
 
 
 def changed(batch: Batch, **fields: Any) -> Batch:
@@ -57,8 +58,9 @@ def train(
     batch_size: int = 32,
     distractor: bool = False,
     control: Control = "none",
+    change: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> MultiTask:
-    """The task trained on a world of its own window, as it is meant or as a control."""
+    """The task trained on a world of its own window, whose batches `change` may make over, as a control or not."""
     world = World(clips, task.window, seed=0, distractor=distractor)
     multitask = multitask_of(task).train()
     multitask.control = control
@@ -69,10 +71,13 @@ def train(
         torch.manual_seed(0)
         for step in range(steps):
             rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
-            loss, _ = multitask(world.batch(rows, epoch=step), Moment(step, steps, step, step / steps))
+            batch = change(world.batch(rows, epoch=step))
+            moment = Moment(step, steps, step, step / steps)
+            loss, outcomes = multitask(batch, moment, truth=truth_of(batch))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
             optimizer.step()
+            multitask.after_step({"task": [outcomes["task"].carry]}, moment)
             schedule.step()
     return multitask.eval()

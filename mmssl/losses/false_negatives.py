@@ -1,0 +1,85 @@
+"""The three regularisers of FNAC (Sun et al., "Learning audio-visual source localization via false negative aware
+contrastive learning", arXiv 2303.11302).
+
+Another clip's sound may fit the picture as well. How alike two sounds (or two pictures) are says how far the pair is
+to be pushed apart: the distributions over the batch that follow from the similarities within one modality are soft
+targets for those between modalities.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from mmssl.losses.precision import in_float32
+
+
+@in_float32
+def distribution_distance(one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of the row-wise softmaxes of two matrices over valid rows and columns.
+
+    Args:
+        one: [N, N], similarities divided by the temperature.
+        other: [N, N].
+        weight: [N], 0 for rows that take no part as row or column.
+
+    Returns:
+        Scalar in [0, 2 / valid rows]; 0 without a valid row.
+    """
+    there = weight > 0
+    both = there[:, None] & there[None, :]
+
+    def rows(logits: torch.Tensor) -> torch.Tensor:
+        # A row without candidates keeps finite stand-ins, which the mask then removes.
+        kept = torch.where(there[:, None], logits.masked_fill(~there[None, :], -torch.inf), torch.zeros_like(logits))
+        return torch.softmax(kept, dim=1)
+
+    difference = (rows(one) - rows(other)).abs()
+    return torch.where(both, difference, torch.zeros_like(difference)).sum() / both.sum().clamp(min=1)
+
+
+@in_float32
+def foreground_mean(places: torch.Tensor, own: torch.Tensor, threshold: float = 0.6) -> torch.Tensor:
+    """Mean [N, D] over all places of the vectors where the picture's own map is high, zero elsewhere.
+
+    Args:
+        places: [N, D, P].
+        own: [N, P], the map of each picture with its own sound; scaled to 0..1 by its least and largest value.
+        threshold: above which a place is foreground; the cut passes no gradient.
+    """
+    low = own.amin(dim=1, keepdim=True)
+    scaled = (own - low) / (own.amax(dim=1, keepdim=True) - low + 1e-5)
+    return (places * (scaled > threshold)[:, None]).mean(dim=2)
+
+
+@in_float32
+def false_negative_terms(
+    places: torch.Tensor,
+    sounds: torch.Tensor,
+    similarity: torch.Tensor,
+    weight: torch.Tensor,
+    temperature: float = 0.03,
+    threshold: float = 0.6,
+) -> torch.Tensor:
+    """The three distances: sounds with pairs, sounds with foregrounds, pictures with pairs.
+
+    Args:
+        places: [N, D, P], unit vectors.
+        sounds: [N, D], unit vectors.
+        similarity: [N, N, P], their cosines.
+        weight: [N], 0 for rows that take no part.
+        temperature: divides all similarities.
+        threshold: of the foreground.
+
+    Returns:
+        [3]; as published, each is meant to count a hundredfold.
+    """
+    pairs = similarity.amax(dim=2) / temperature
+    alike = sounds @ sounds.T / temperature
+    foreground = foreground_mean(places, similarity.diagonal(dim1=0, dim2=1).T, threshold)
+    pictures = places.mean(dim=2)
+    terms = (
+        distribution_distance(alike, pairs, weight),
+        distribution_distance(alike, foreground @ foreground.T / temperature, weight),
+        distribution_distance(pictures @ pictures.T / temperature, pairs, weight),
+    )
+    return torch.stack(terms)

@@ -1,0 +1,66 @@
+"""How well a score tells the clips in which something is to be found from those in which nothing is.
+
+Average precision and best F1 as in the extended test sets of SLAVC (Mo and Morgado, arXiv 2209.09634): a clip counts
+as found if its score is above a threshold and what was found there is right; a score above it in a clip that has
+nothing to be found, or a wrong find, is a false alarm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def separation(present: np.ndarray, absent: np.ndarray) -> float:
+    """Area under the ROC curve in [0, 1]: the chance that a present clip scores higher than an absent one.
+
+    Ties count half, so that a constant score gets 0.5.
+
+    Args:
+        present: [N], scores of the clips that should score high.
+        absent: [M], those of the others.
+
+    Raises:
+        ValueError: one of the groups is empty.
+    """
+    present, absent = np.asarray(present, dtype=np.float64), np.asarray(absent, dtype=np.float64)
+    if not len(present) or not len(absent):
+        raise ValueError(f"both groups must hold a clip, got {len(present)} present and {len(absent)} absent")
+    return float(separation_of_each(present, absent).mean())
+
+
+def separation_of_each(present: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Float64 [N] whose mean is `separation`: for each present clip the share of the absent ones that it beats."""
+    ordered = np.sort(absent)
+    below = np.searchsorted(ordered, present, side="left")
+    not_above = np.searchsorted(ordered, present, side="right")
+    return np.asarray((below + not_above) / (2.0 * len(ordered)))
+
+
+def precision_and_recall(scores: np.ndarray, right: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall at each threshold, from the highest score down.
+
+    Args:
+        scores: float [N], confidence in the find.
+        right: [N] in [0, 1], whether the find is right (a share where several places tie); 0 where nothing is there.
+        present: bool [N], whether there is something to be found.
+
+    Returns:
+        Two float64 [K] at the K different scores; recall is the share of the present clips that are found rightly.
+    """
+    order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+    found = np.cumsum(np.asarray(right, dtype=np.float64)[order])
+    taken = np.arange(1, len(order) + 1)
+    last = np.append(np.diff(np.asarray(scores, dtype=np.float64)[order]) != 0, True)  # clips of one score go together
+    return (found / taken)[last], (found / max(int(np.sum(present)), 1))[last]
+
+
+def average_precision(scores: np.ndarray, right: np.ndarray, present: np.ndarray) -> float:
+    """Sum over thresholds of the precision times the rise of the recall; at most the share of right finds."""
+    precision, recall = precision_and_recall(scores, right, present)
+    return float((precision * np.diff(recall, prepend=0.0)).sum())
+
+
+def best_f1(scores: np.ndarray, right: np.ndarray, present: np.ndarray) -> float:
+    """The highest harmonic mean of precision and recall over all thresholds."""
+    precision, recall = precision_and_recall(scores, right, present)
+    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())

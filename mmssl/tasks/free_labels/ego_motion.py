@@ -1,0 +1,237 @@
+"""Ego-motion: how the camera moved between two frames, one class for each dimension of the motion.
+
+Agrawal, Carreira and Malik, "Learning to see by moving", ICCV 2015, arXiv 1505.01596: two frames go through one
+network, their features together through a small one, and every dimension of the motion, binned, has its own softmax.
+Labels come from where the motion is known:
+
+- ``pose``: the camera's pose in a rendered scene (`needs_truth`), five dimensions in the camera's own axes;
+- ``vectors``: for any film, a similarity fitted robustly to the codec's motion vectors, four dimensions. What moves by
+  itself is outvoted where it fills less than about half of the picture;
+- ``warp``: one frame and the same frame moved by a drawn similarity, four dimensions; no film is needed, and the label
+  is exact.
+
+Shortcuts. Bins are quantiles of the training's own motions, so that no class is met more often (`QuantileBins`); the
+mirror and the exchange of the two frames, both drawn, make every motion as likely as its opposite and change the
+labels as they must. The frames' colours are changed one by one: brightness that drifts as the camera turns is no cue.
+With ``warp`` both frames are interpolated, the first by a shift of less than a pixel: the one that is blurred is not
+the one that has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mmssl import distributed
+from mmssl.batch import Batch
+from mmssl.clip import Span, Window
+from mmssl.data.flow import CodecFlow
+from mmssl.distributed import global_mean
+from mmssl.nn.bins import QuantileBins
+from mmssl.nn.blocks import group_norm
+from mmssl.nn.encoders import Encoders
+from mmssl.ops.augment import colour_jitter
+from mmssl.ops.camera_motion import (
+    POSE_PARTS,
+    SIMILARITY_PARTS,
+    fit_similarity,
+    relative_pose,
+    warp_similarity,
+)
+from mmssl.ops.crops import mirror
+from mmssl.randomness import Draws
+from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+
+Labels = Literal["pose", "vectors", "warp"]
+#: what a mirror turns into its opposite
+MIRRORED = {"right", "yaw", "roll"}
+#: how far a drawn similarity goes: share of the side, share of the side, log of the zoom, radians
+WARP = (0.12, 0.12, 0.15, 0.3)
+#: standard deviations expected before any motion was seen: metres and radians; shares of the side and radians
+POSE_SCALES = (0.05, 0.03, 0.05, 0.01, 0.006)
+SIMILARITY_SCALES = (0.02, 0.02, 0.02, 0.02)
+
+
+class EgoMotionExample(NamedTuple):
+    """Two frames and how the camera moved between them."""
+
+    frames: torch.Tensor  # float32 [2 B, 3, H, W] in [0, 1]; the two frames of a clip lie together
+    motion: torch.Tensor  # float64 [B, D], the dimensions of the motion
+    classes: torch.Tensor  # int64 [B, D]
+    weight: torch.Tensor  # float32 [B], 0 where the motion is not known
+
+
+class EgoMotion(PretextTask[Batch, EgoMotionExample]):
+    """How the camera moved between two frames.
+
+    Args:
+        picture: the frames that two are chosen from.
+        size: (height, width) of the decoded frames.
+        labels: where the labels come from: "pose" (rendered scenes built with dense truth), "vectors" (any film) or
+            "warp" (any frame).
+        gap_seconds: least and most time between the two frames.
+        bins: classes of each dimension.
+        width: channels of the network on the two frames' features.
+        learned_from: motions that the bins' edges are learned from, at the beginning of the training.
+    """
+
+    uses: ClassVar = {"image": "image"}
+    needs: ClassVar = ("picture",)
+    score = Score("accuracy", floor=None, ceiling=1.0)
+    ablated_input: ClassVar = "picture"
+    paired: ClassVar = ("classes",)
+    needs_truth: ClassVar = ("pose",)  # with labels="pose", which is the default; else none
+
+    def __init__(
+        self,
+        picture: Span = Span(2.0, 12.5),
+        size: tuple[int, int] = (96, 96),
+        labels: Labels = "pose",
+        gap_seconds: tuple[float, float] = (0.4, 1.2),
+        bins: int = 7,
+        width: int = 128,
+        learned_from: int = 2048,
+    ) -> None:
+        super().__init__()
+        if labels not in ("pose", "vectors", "warp"):
+            raise ValueError(f"ego_motion: labels are pose, vectors or warp, not '{labels}'")
+        if labels != "pose":
+            self.needs_truth = ()  # type: ignore[misc, assignment]  # of this one object
+        self.motion_from, self.picture, self.width = labels, picture, width
+        self.least, self.most = (max(1, round(seconds * picture.rate)) for seconds in gap_seconds)
+        self.least, self.most = (min(steps, picture.count - 1) for steps in (self.least, self.most))
+        if not 1 <= self.least <= self.most:
+            raise ValueError(f"ego_motion: gap_seconds {gap_seconds} do not fit into {picture.count} frames")
+        self.parts = POSE_PARTS if labels == "pose" else SIMILARITY_PARTS
+        scales = POSE_SCALES if labels == "pose" else SIMILARITY_SCALES
+        self.window = Window(picture=picture, size=size, motion=labels == "vectors", truth=self.needs_truth)
+        self.bins = QuantileBins(scales, bins, learned_from)
+        self.register_buffer(
+            "signs", torch.tensor([-1.0 if p in MIRRORED else 1.0 for p in self.parts]).double(), persistent=False
+        )
+        self.signs: torch.Tensor
+
+    def setup(self, encoders: Encoders) -> None:
+        """A small network on the two frames' finest and coarsest maps, and a classifier for each dimension."""
+        encoder = encoders["image"]
+        self.fine, self.coarse = min(encoder.strides), max(encoder.strides)
+        widths = encoder.level_widths
+        self.enter = nn.Sequential(
+            group_norm(widths[self.fine]), nn.ReLU(), nn.Conv2d(widths[self.fine], self.width, 1)
+        )
+        self.deep = nn.Sequential(
+            group_norm(widths[self.coarse]), nn.ReLU(), nn.Conv2d(widths[self.coarse], self.width, 1)
+        )
+        self.compare = nn.Sequential(
+            nn.Conv2d(3 * self.width, self.width, 3, 2, 1),
+            nn.GroupNorm(8, self.width),
+            nn.ReLU(),
+            nn.Conv2d(self.width, self.width, 3, 2, 1),
+            nn.GroupNorm(8, self.width),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+        )
+        self.classifier = nn.Linear(9 * self.width, len(self.parts) * self.bins.bins)
+
+    def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> EgoMotionExample:
+        """Choose two frames, find the motion between them, draw mirror and order."""
+        times = batch.times(self.picture)
+        count, steps = len(batch), times.shape[1]
+        gap = self.least + draws.integers("gap", self.most - self.least + 1)
+        start = (draws.uniform("start") * (steps - gap)).long()
+        start = torch.minimum(start, steps - 1 - gap)
+        rows = torch.arange(count, device=batch.device)
+        pair = times[rows[:, None], torch.stack([start, start + gap], dim=1)]
+        frames = batch.frames_at(pair)
+        valid = valid_rows(self, batch)
+        if self.motion_from == "warp":
+            reach = torch.tensor(WARP, dtype=torch.float64, device=batch.device)
+            motion = (2 * draws.uniform("warp", (4,)).double() - 1) * reach
+            frames = self._warped(frames[:, :1], motion, draws)
+        elif self.motion_from == "pose":
+            poses, known = batch.privileged_at("pose", pair)
+            motion = relative_pose(poses[:, 0], poses[:, 1])
+            valid = valid * known.all(dim=1)
+        else:
+            motion, known_share = self._from_vectors(batch, times, start, gap)
+            valid = valid * (known_share > 0.5)
+        flip, turn = draws.bernoulli("mirror", 0.5), draws.bernoulli("exchange", 0.5)
+        frames = mirror(frames, flip)
+        motion = torch.where(flip[:, None], motion * self.signs, motion)
+        # Backwards, everything is the opposite: exact for small motions, which these are.
+        frames = torch.where(turn[:, None, None, None, None], frames.flip(1), frames)
+        motion = torch.where(turn[:, None], -motion, motion)
+        flat = frames.flatten(0, 1)[:, None]
+        gain, offset = draws.uniform("gain", (6,), 0.85, 1.15), draws.uniform("offset", (6,), -0.05, 0.05)
+        shown = colour_jitter(flat, gain.reshape(-1, 3), offset.reshape(-1, 3))[:, 0]
+        return EgoMotionExample(shown, motion, self.bins(motion), valid)
+
+    def _warped(self, frame: torch.Tensor, motion: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Uint8 [B, 2, 3, H, W]: a frame [B, 1, 3, H, W] moved by a drawn share of a pixel, and by `motion` more."""
+        height, width = frame.shape[-2:]
+        sides = torch.tensor([width, height, 1.0, 1.0], dtype=torch.float64, device=frame.device)
+        nudge = torch.zeros_like(motion)
+        nudge[:, :2] = draws.uniform("nudge", (2,)).double() - 0.5
+        still = frame[:, 0].float()
+        moved = [warp_similarity(still, nudge), warp_similarity(still, nudge + motion * sides)]
+        return torch.stack(moved, dim=1).round().to(torch.uint8)
+
+    def _from_vectors(
+        self, batch: Batch, times: torch.Tensor, start: torch.Tensor, gap: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum of the similarities of all steps between the two frames, and the share of steps that are known."""
+        source = CodecFlow()
+        flow = source(batch, times)
+        seconds = (times[:, 1:] - times[:, :-1])[:, :, None, None, None]
+        rows, steps, _, height, width = flow.values.shape
+        step = fit_similarity(
+            (flow.values.double() * seconds).flatten(0, 1), flow.known.flatten(0, 1), source.cell
+        ).unflatten(0, (rows, steps))
+        sides = torch.tensor([width * source.cell, height * source.cell, 1, 1], dtype=torch.float64, device=step.device)
+        number = torch.arange(steps, device=step.device)
+        inside = (number >= start[:, None]) & (number < (start + gap)[:, None])
+        known = inside & (flow.known.flatten(2).sum(dim=2) >= 4)
+        # A key frame has no vectors: the camera is taken to have moved on as in the steps beside it.
+        share = known.sum(dim=1) / inside.sum(dim=1)
+        motion = (step / sides * known[:, :, None]).sum(dim=1) / share.clamp(min=0.1)[:, None]
+        return motion, share
+
+    def forward(self, example: EgoMotionExample, encoders: Encoders, moment: Moment) -> Outcome:
+        """Cross-entropy over the bins of each dimension, averaged over dimensions and valid clips of all ranks."""
+        features = encoders.encode("image", example.frames)
+        fine = self.enter(features.levels[self.fine])
+        deep = self.deep(features.levels[self.coarse])
+        deep = functional.interpolate(deep, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        first, second = (fine + deep).unflatten(0, (-1, 2)).unbind(1)
+        compared = self.compare(torch.cat([first, second, second - first], dim=1))
+        logits = self.classifier(compared).float().unflatten(1, (len(self.parts), self.bins.bins))
+        loss = functional.cross_entropy(logits.flatten(0, 1), example.classes.flatten(), reduction="none")
+        guess = logits.argmax(dim=2)
+        weight = example.weight.repeat_interleave(len(self.parts))
+        right = (guess == example.classes).float()
+        metrics = {
+            "accuracy": rate(right.flatten(), weight),
+            "within_one": rate(((guess - example.classes).abs() <= 1).float().flatten(), weight),
+            "floor": rate((example.classes == self.bins.fullest).float().flatten(), weight),
+        }
+        metrics |= {f"accuracy_{part}": rate(right[:, n], example.weight) for n, part in enumerate(self.parts)}
+        return Outcome(
+            losses={"cross_entropy": global_mean(loss.unflatten(0, logits.shape[:2]).mean(dim=1), example.weight)},
+            metrics=metrics,
+            carry={"motion": example.motion, "weight": example.weight},
+        )
+
+    def after_step(self, encoders: Encoders, carries: Sequence[Mapping[str, torch.Tensor]], moment: Moment) -> None:
+        """The bins learn from the motions of the step, those of all ranks."""
+        for carry in carries:
+            motion, weight = (distributed.gather(carry[name]) for name in ("motion", "weight"))
+            self.bins.take(motion[weight > 0])
+
+    def exports(self) -> Any:
+        """Nothing is needed afterwards."""
+        return None

@@ -1,0 +1,49 @@
+"""Separation of present from absent clips and average precision, against scikit-learn, loops and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from mmssl.metrics.detection import average_precision, best_f1, precision_and_recall, separation, separation_of_each
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_separation_is_the_area_under_the_roc_curve(ties: bool) -> None:
+    random = np.random.default_rng(0)
+    present, absent = random.normal(0.7, 1, 40), random.normal(0, 1, 25)
+    if ties:
+        present, absent = present.round(), absent.round()
+    truth = np.r_[np.ones(40), np.zeros(25)]
+    assert separation(present, absent) == pytest.approx(roc_auc_score(truth, np.r_[present, absent]))
+    slow = [np.mean([(p > a) + 0.5 * (p == a) for a in absent]) for p in present]
+    np.testing.assert_allclose(separation_of_each(present, absent), slow)
+
+
+def test_a_constant_score_separates_nothing() -> None:
+    assert separation(np.ones(3), np.ones(5)) == 0.5
+    assert separation(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
+    with pytest.raises(ValueError, match="both groups must hold a clip, got 0 present and 2 absent"):
+        separation(np.array([]), np.ones(2))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_scikit_learns_where_every_find_is_right(ties: bool) -> None:
+    random = np.random.default_rng(1)
+    present = random.random(50) < 0.6
+    scores = random.normal(present, 1.0)
+    scores = scores.round() if ties else scores
+    ours = average_precision(scores, present.astype(float), present)
+    assert ours == pytest.approx(average_precision_score(present, scores))
+
+
+def test_wrong_finds_are_false_alarms_and_misses_at_once() -> None:
+    scores, present = np.array([4.0, 3, 2, 1]), np.array([True, True, False, True])
+    right = np.array([1.0, 0, 0, 1])
+    precision, recall = precision_and_recall(scores, right, present)
+    np.testing.assert_allclose(precision, [1, 1 / 2, 1 / 3, 1 / 2])
+    np.testing.assert_allclose(recall, [1 / 3, 1 / 3, 1 / 3, 2 / 3])
+    assert average_precision(scores, right, present) == pytest.approx(1 / 3 * 1 + 1 / 3 * 1 / 2)
+    assert best_f1(scores, right, present) == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
+    assert best_f1(scores, np.zeros(4), present) == 0.0

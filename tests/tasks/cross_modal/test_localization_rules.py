@@ -1,0 +1,220 @@
+"""Every scoring rule keeps the contract of a task, and what its own teacher, dropout and warm-up promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmssl.batch import Batch
+from mmssl.errors import UserError
+from mmssl.losses.similarity import place_similarities
+from mmssl.tasks import TASKS
+from mmssl.tasks.base import Control, Moment, MultiTask
+from mmssl.tasks.cross_modal.av_localization import AVLocalization
+from mmssl.tasks.cross_modal.localization_rules import AvolNet, EzVsl, Fnac, LocalizationRule, Lvs, Projected, Slavc
+from mmssl.training.optim import parameter_groups
+from tests.batches import World, make_batch
+from tests.contract import test_tasks as contract
+from tests.tasks.cross_modal.trained import LATE, START, changed, mean, multitask_of, outcome_of, train
+
+SIZE = (32, 32)
+RULES: dict[str, Callable[[], LocalizationRule]] = {
+    "lvs": Lvs,
+    "ez_vsl": EzVsl,
+    "slavc": Slavc,
+    "fnac": Fnac,
+}
+#: What depends on the rule; the rest of the contract is that of the task with any rule.
+CLAUSES = (
+    contract.test_parameter_groups_hold_every_parameter_once,
+    contract.test_gradient_reaches_heads_and_used_encoders_and_no_others,
+    contract.test_metrics_are_sums_and_counts,
+    contract.test_what_stands_in_a_hole_changes_nothing,
+    contract.test_a_hole_is_as_if_the_clip_were_not_there,
+    contract.test_bfloat16_autocast_keeps_the_loss_in_float32,
+    contract.test_between_calls_it_keeps_registered_buffers_only,
+    contract.test_state_goes_through_a_state_dict,
+)
+
+
+def task_of(rule: Callable[[], LocalizationRule], **settings: Any) -> AVLocalization:
+    return AVLocalization(size=SIZE, augment=False, rule=rule(), **settings)
+
+
+@pytest.fixture
+def listed(rule: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The table with the rule in the place of the default one."""
+
+    class WithRule(AVLocalization):
+        def __init__(self, size: tuple[int, int]) -> None:
+            super().__init__(size=size, rule=RULES[rule]())
+
+    monkeypatch.setitem(TASKS, "av_localization", WithRule)
+    return "av_localization"
+
+
+@pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__[5:])
+@pytest.mark.parametrize("rule", RULES)
+def test_keeps_the_contract(listed: str, clause: Callable[[str], None]) -> None:
+    clause(listed)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_a_valid_row_it_learns_nothing_and_its_head_is_saved(listed: str, tmp_path: Path) -> None:
+    contract.test_no_valid_row_at_all(listed, "nothing there")
+    contract.test_clips_that_lack_something(listed, "sound")
+    contract.test_exported_head_is_saved_and_loaded(listed, tmp_path)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_maps_hold_cosines_and_the_score_is_their_best(rule: str) -> None:
+    multitask = multitask_of(task_of(RULES[rule]))
+    task = multitask.tasks["task"]
+    batch = make_batch(range(5))
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    matcher, encoders = task.exports(), multitask.encoders
+    assert matcher is not None
+    with torch.no_grad():
+        picture, sound = encoders["image"](example.picture), encoders["audio"](encoders["audio"].frontend(example.wave))
+        found = matcher.similarity_map(picture, sound)
+        places, heard = matcher.places(matcher.project("picture", picture)), matcher.embed("sound", sound)
+        torch.testing.assert_close(places.norm(dim=1), torch.ones(5, 4, 4))
+        torch.testing.assert_close(heard.norm(dim=1), torch.ones(5))
+        scores = task.rule(
+            batch=matcher_rows(places, heard), weight=torch.ones(5), moment=LATE, teacher=matcher_rows(places, heard)
+        ).scores
+    torch.testing.assert_close(found.flatten(1).amax(dim=1), scores.diagonal())
+    # The mean over the heads of each head's cosine.
+    parts = zip(places.chunk(task.rule.heads, 1), heard.chunk(task.rule.heads, 1), strict=True)
+    cosines = [torch.cosine_similarity(p, s[:, :, None, None], dim=1) for p, s in parts]
+    torch.testing.assert_close(found, torch.stack(cosines).mean(dim=0))
+
+
+def matcher_rows(places: torch.Tensor, sounds: torch.Tensor) -> Any:
+    return Projected(places, sounds)
+
+
+# ----------------------------------------------------------------------------------------------------------- teacher
+
+
+def step(multitask: MultiTask, batch: Batch) -> None:
+    optimizer = torch.optim.SGD(multitask.parameters(), 0.1)
+    loss, outcomes = multitask(changed(batch), LATE)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    multitask.after_step({"task": [outcomes["task"].carry]}, LATE)
+
+
+def test_the_teacher_of_slavc_follows_encoders_and_head_and_is_saved() -> None:
+    multitask, other = (multitask_of(task_of(Slavc), seed) for seed in (0, 1))
+    task: Any = multitask.tasks["task"]
+    names = [n for n, _ in multitask.encoders["image"].named_parameters()]
+    before = task.teacher.copied["image"].get_buffer(names[0]).clone()
+    assert torch.equal(before, multitask.encoders["image"].get_parameter(names[0]))
+    step(multitask, make_batch(range(6)))
+    student = multitask.encoders["image"].get_parameter(names[0]).detach()
+    assert not torch.equal(student, before)
+    torch.testing.assert_close(
+        task.teacher.copied["image"].get_buffer(names[0]), before + 0.001 * (student - before), atol=1e-7, rtol=1e-6
+    )
+    other.load_state_dict(multitask.state_dict())
+    held: Any = other.tasks["task"]
+    assert torch.equal(
+        held.teacher.copied["image"].get_buffer(names[0]), task.teacher.copied["image"].get_buffer(names[0])
+    )
+    trained = {id(p) for group in parameter_groups(multitask) for p in group["params"]}
+    assert trained == {id(p) for p in multitask.parameters()}
+    assert not any("teacher" in n for n, _ in multitask.named_parameters())
+
+
+def test_the_teacher_takes_part_but_gets_no_gradient() -> None:
+    multitask = multitask_of(task_of(Slavc))
+    batch = make_batch(range(6))
+    loss = outcome_of(multitask, batch).loss
+    task: Any = multitask.tasks["task"]
+    with torch.no_grad():
+        for buffer in task.teacher.copied["audio"].buffers():
+            if buffer.is_floating_point() and buffer.ndim > 1:
+                buffer.mul_(-0.5)
+    assert abs(float(outcome_of(multitask, batch).loss.detach()) - float(loss.detach())) > 1e-4
+    assert not any(buffer.requires_grad for buffer in task.teacher.buffers())
+
+
+# --------------------------------------------------------------------------------------------- settings of the rules
+
+
+def test_dropout_hides_features_in_training_only() -> None:
+    batch = make_batch(range(6))
+    for rule, random in ((lambda: EzVsl(dropout=0.9), True), (EzVsl, False)):
+        multitask = multitask_of(task_of(rule)).train()
+        losses = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            losses.append(float(outcome_of(multitask, batch).loss.detach()))
+        assert (abs(losses[0] - losses[1]) > 1e-3) is random
+        multitask.eval()
+        one, two = (float(outcome_of(multitask, batch).loss.detach()) for _ in range(2))
+        assert one == two
+
+
+def test_soft_targets_come_after_the_warm_up() -> None:
+    multitask = multitask_of(task_of(lambda: Fnac(warmup=0.5)))
+    batch = make_batch(range(6))
+    early, late = outcome_of(multitask, batch, START).losses, outcome_of(multitask, batch, LATE).losses
+    assert set(early) == {"multiple_instance"}
+    assert set(late) == {"multiple_instance", "sounds_pairs", "sounds_foregrounds", "pictures_pairs"}
+    assert float(early["multiple_instance"].detach()) == float(late["multiple_instance"].detach())
+
+
+def test_sounds_that_are_alike_are_pushed_apart_less() -> None:
+    """Two clips of one source: FNAC's targets accept the pair that EZ-VSL counts as a false match."""
+    sounds = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [1.0, 0.05, 0], [0, 0, 1.0]]), dim=1)
+    places = sounds[:, :, None, None].repeat(1, 1, 2, 2)
+    terms = Fnac(warmup=0)(matcher_rows(places, sounds), torch.ones(3), LATE, None).losses
+    apart = places.clone()
+    apart[1] = torch.tensor([0, 1.0, 0])[:, None, None]  # as far from its twin as the plain loss wants it
+    pushed = Fnac(warmup=0)(matcher_rows(apart, sounds), torch.ones(3), LATE, None).losses
+    assert float(terms["sounds_pairs"]) < 0.1 * float(pushed["sounds_pairs"])
+    assert place_similarities(places, sounds).shape == (3, 3, 4)
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UserError, match="temperature must be above 0, got 0"):
+        EzVsl(temperature=0)
+    with pytest.raises(UserError, match=r"negative=0\.7 must not be above positive=0\.65"):
+        Lvs(negative=0.7)
+    with pytest.raises(UserError, match=r"dropout must be in \[0, 1\), got 1\.0"):
+        Fnac(dropout=1.0)
+    with pytest.raises(UserError, match=r"momentum must be in \[0, 1\), got 1\.2"):
+        Slavc(momentum=1.2)
+
+
+# -------------------------------------------------------------------------------------------------------------- law 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["avol_net", *RULES])
+def test_learns_and_its_controls_do_not(rule: str) -> None:
+    """Accuracy on true held-out clips: far above the floor, and at it after broken pairs or in silence."""
+    short: dict[str, Callable[[], LocalizationRule]] = {
+        "avol_net": AvolNet,
+        "lvs": Lvs,
+        "ez_vsl": lambda: EzVsl(temperature=0.07),
+        "slavc": lambda: Slavc(temperature=0.07, dropout=0.2, momentum=0.95),
+        "fnac": lambda: Fnac(temperature=0.07, dropout=0.2),
+    }
+    found = {}
+    controls: tuple[Control, ...] = ("none", "broken_pairs", "blind")
+    for control in controls:
+        task = task_of(short[rule])
+        multitask = train(task, steps=150, control=control)
+        held_out = World(512, task.window, seed=1).batch(range(512))
+        found[control] = mean(outcome_of(multitask, held_out, Moment(150, 150, 0, 1.0)), "accuracy")
+    assert found["none"] > 0.85, found
+    assert abs(found["broken_pairs"] - 0.5) < 0.1, found
+    assert abs(found["blind"] - 0.5) < 0.1, found

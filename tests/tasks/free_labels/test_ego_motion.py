@@ -1,0 +1,125 @@
+"""Ego-motion: labels that follow mirror and exchange, what is outvoted, and that it is learned from the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mmssl.clip import Span
+from mmssl.nn.encoders import Build, Encoders
+from mmssl.tasks.base import Control, Moment, MultiTask
+from mmssl.tasks.free_labels.ego_motion import EgoMotion
+from tests.batches import World, truth_of
+
+START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 1, 0.9)
+SPAN = Span(1.6, 5.0)
+
+
+def example_of(task: EgoMotion, world: World, rows: range, epoch: int = 0) -> Any:
+    batch = world.batch(rows, epoch)
+    return task.pretext(batch, batch.draws("task"), LATE)
+
+
+def test_pose_labels_follow_mirror_and_exchange() -> None:
+    """The camera of this world goes against the patch: what is seen to drift right is a camera that goes left."""
+    task = EgoMotion(SPAN, (32, 32), "pose", gap_seconds=(1.0, 1.2))
+    world = World(64, task.window, seed=1)
+    example = example_of(task, world, range(64))
+    right = example.motion[:, 0]
+    patch = (example.frames - example.frames.flip(0)[:1] * 0).unflatten(0, (64, 2))
+    moved = centre(patch[:, 1]) - centre(patch[:, 0])
+    told = moved.abs() > 0.03
+    assert told.sum() > 40
+    assert ((right < 0) == (moved > 0))[told].double().mean() > 0.9
+    assert 0.3 < (right > 0).double().mean() < 0.7
+
+
+def centre(frames: torch.Tensor) -> torch.Tensor:
+    """Where along x a frame differs most from the mean of its own columns' background, in shares of the width."""
+    columns = (frames - frames.median(dim=3, keepdim=True).values).abs().mean(dim=(1, 2))
+    place = torch.arange(columns.shape[1]) / columns.shape[1]
+    weight = columns.pow(4)
+    return (weight * place).sum(dim=1) / weight.sum(dim=1)
+
+
+def test_vectors_of_a_still_camera_say_so_although_a_patch_moves() -> None:
+    task = EgoMotion(SPAN, (64, 64), "vectors", gap_seconds=(1.0, 1.2))
+    example = example_of(task, World(32, task.window, seed=1), range(32))
+    assert (example.weight > 0).double().mean() > 0.9
+    assert example.motion[example.weight > 0].abs().median() < 0.01
+
+
+def test_without_vectors_a_clip_takes_no_part() -> None:
+    task = EgoMotion(SPAN, (64, 64), "vectors")
+    batch = World(4, task.window, seed=1).batch(range(4))
+    batch.motion_known[:2] = False  # type: ignore[index]
+    example = task.pretext(batch, batch.draws("task"), LATE)
+    assert example.weight.tolist()[:2] == [0, 0]
+    assert example.weight[2:].min() > 0
+
+
+def test_a_drawn_warp_is_what_the_label_says() -> None:
+    task = EgoMotion(SPAN, (32, 32), "warp")
+    example = example_of(task, World(256, task.window, seed=1), range(256))
+    assert example.motion.abs().max() <= 0.31
+    assert abs(float(example.motion.mean())) < 0.03
+    assert (example.frames.unflatten(0, (256, 2)).diff(dim=1).abs().mean() > 0.01).item()
+
+
+@pytest.mark.parametrize("name", ["pose", "vectors", "warp"])
+def test_bins_learn_from_the_valid_rows_of_all_micro_batches(name: Any) -> None:
+    task = EgoMotion(SPAN, (32, 32), name, learned_from=12)
+    carry = {"motion": torch.arange(8.0).double()[:, None].expand(8, len(task.parts)), "weight": torch.ones(8)}
+    hole = {"motion": torch.full((4, len(task.parts)), 99.0).double(), "weight": torch.zeros(4)}
+    task.after_step(None, [carry, hole], START)  # type: ignore[arg-type]
+    assert int(task.bins.count) == 8
+    assert float(task.bins.seen.max()) == 7.0
+
+
+def trained_score(control: Control, steps: int) -> tuple[float, float]:
+    """(accuracy, floor) on held-out clips of `warp`, whose label is in any picture."""
+    task = EgoMotion(SPAN, (48, 48), "warp", bins=3, width=32, learned_from=256)
+    world, held = World(256, task.window, seed=0, distractor=True), World(128, task.window, seed=1, distractor=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        build = Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": (16, 16, 16)})
+        multitask = MultiTask(Encoders({"image": build}), {"task": task}, control=control)
+        optimizer = torch.optim.AdamW(multitask.parameters(), lr=4e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
+        for step in range(steps):
+            rows = range(step * 32 % 256, step * 32 % 256 + 32)
+            moment = Moment(step, steps, 0, step / steps)
+            loss, outcomes = multitask(world.batch(rows, epoch=step), moment)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            multitask.after_step({"task": [outcomes["task"].carry]}, moment)
+        multitask.eval()
+        with torch.no_grad():
+            metrics = multitask(held.batch(range(128)), LATE)[1]["task"].metrics
+    return tuple(float(metrics[n][0] / metrics[n][1]) for n in ("accuracy", "floor"))  # type: ignore[return-value]
+
+
+def test_it_is_learned_and_only_from_true_pairs_that_are_seen() -> None:
+    """Law 6, in small: 512 answers a score, three classes each."""
+    score, floor = trained_score("none", 120)
+    assert floor < 0.45
+    assert score > floor + 0.2
+    for control in ("broken_pairs", "blind"):
+        score, floor = trained_score(control, 30)  # type: ignore[arg-type]
+        assert abs(score - 1 / 3) < 0.09, control
+
+
+def test_soundstage_poses_are_given_by_the_stream() -> None:
+    world = World(4, EgoMotion(SPAN, (32, 32)).window, seed=0)
+    batch = world.batch(range(4))
+    assert set(truth_of(batch).dense) == {"pose"}
+
+
+@pytest.mark.parametrize("bad", [{"labels": "gyroscope"}, {"gap_seconds": (2.0, 1.0)}])
+def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="ego_motion"):
+        EgoMotion(SPAN, **bad)
