@@ -19,7 +19,7 @@ from mmssl import distributed
 from mmssl.clip import Pixels
 from mmssl.data import RemoteSettings, Source, Stream
 from mmssl.errors import UserError
-from mmssl.nn.tokenizer import Tokenizer
+from mmssl.nn.tokenizer import Kind, Tokenizer
 from mmssl.tasks.base import PretextTask
 from mmssl.training.environment import environment
 from mmssl.training.files import write_whole
@@ -47,6 +47,7 @@ class DataSettings:
         decoder: pyav, torchcodec, decord, nvdec (pictures on the GPU), or auto for the first that works here.
         pixels: rgb, or yuv for planes that the device turns into RGB: half the bytes between workers and a GPU.
         tokenizer: tokenizer.json to use; trained on the first 100,000 sentences when left out.
+        tokenizer_kind: of the one that is trained: wordpiece, or bpe over bytes.
         remote: how shards at addresses (http, https, s3, gs) are read.
     """
 
@@ -61,6 +62,7 @@ class DataSettings:
     decoder: str = "pyav"
     pixels: Pixels = "rgb"
     tokenizer: Path | None = None
+    tokenizer_kind: Kind = "wordpiece"
     remote: RemoteSettings = field(default_factory=RemoteSettings)
 
     def __post_init__(self) -> None:
@@ -244,7 +246,7 @@ def _tokenizer(config: PretrainConfig, tasks: Mapping[str, PretextTask[Any, Any]
                 return config.data.tokenizer.read_text()
             except OSError as error:
                 raise UserError(f"data.tokenizer {config.data.tokenizer}: {error.strerror}") from error
-        return setup.train_tokenizer(config.data.all_sources()).to_json()
+        return setup.train_tokenizer(config.data.all_sources(), config.data.tokenizer_kind).to_json()
 
     return Tokenizer.from_json(on_main(make))
 

@@ -18,7 +18,7 @@ from mmssl.data.shards.index import expand_shards
 from mmssl.data.shards.truth import check_truth, without_truth
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
-from mmssl.nn.tokenizer import Tokenizer
+from mmssl.nn.tokenizer import Kind, Tokenizer
 from mmssl.tasks.base import Control, MultiTask, PretextTask
 from mmssl.training.checkpoint import last_checkpoint as last_checkpoint
 from mmssl.training.settings import TrainSettings
@@ -30,6 +30,7 @@ DEFAULT_ENCODERS = {
     "image": "mmssl.nn.image.SmallImageEncoder",
     "video": "mmssl.nn.video.SmallVideoEncoder",
     "audio": "mmssl.nn.audio.SmallAudioEncoder",
+    "flow": "mmssl.nn.flow.SmallFlowEncoder",
     "text": "mmssl.nn.text.TextEncoder",
 }
 
@@ -128,7 +129,7 @@ def check_shards(tasks: Tasks, about: Contents, batch_size: int) -> None:
         )
 
 
-def train_tokenizer(sources: Sequence[Source]) -> Tokenizer:
+def train_tokenizer(sources: Sequence[Source], kind: Kind = "wordpiece") -> Tokenizer:
     """A tokenizer of the first 100,000 sentences in the shards' order."""
     sentences: list[str] = []
     for source in sources:
@@ -137,7 +138,7 @@ def train_tokenizer(sources: Sequence[Source]) -> Tokenizer:
             break
     if not sentences:
         raise UserError("the shards hold no sentence to train a tokenizer on; leave out the tasks that need text")
-    return Tokenizer.train(sentences)
+    return Tokenizer.train(sentences, kind=kind)
 
 
 def read_builds(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Build]:

@@ -1,13 +1,16 @@
-"""`mmssl shards tokenizer`: train a WordPiece tokenizer on the sentences of shards."""
+"""`mmssl shards tokenizer`: train a WordPiece or byte-pair tokenizer on the sentences of shards."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from mmssl.errors import UserError
 
 
-def run(shards: str, out: Path, vocabulary: int = 8000, length: int = 24) -> None:
+def run(
+    shards: str, out: Path, vocabulary: int = 8000, length: int = 24, kind: Literal["wordpiece", "bpe"] = "wordpiece"
+) -> None:
     """Train a tokenizer on the shards' sentences.
 
     Args:
@@ -15,6 +18,7 @@ def run(shards: str, out: Path, vocabulary: int = 8000, length: int = 24) -> Non
         out: the tokenizer.json to write.
         vocabulary: entries at most.
         length: tokens a sentence at most.
+        kind: wordpiece, or bpe over bytes.
     """
     from mmssl.data.sentences import first_sentences
     from mmssl.nn.tokenizer import Tokenizer
@@ -22,7 +26,7 @@ def run(shards: str, out: Path, vocabulary: int = 8000, length: int = 24) -> Non
     sentences = first_sentences(shards)
     if not sentences:
         raise UserError(f"the shards '{shards}' hold no sentence; build them from videos with subtitles")
-    tokenizer = Tokenizer.train(sentences, vocabulary, length)
+    tokenizer = Tokenizer.train(sentences, vocabulary, length, kind)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     partial.write_text(tokenizer.to_json())

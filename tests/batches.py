@@ -18,7 +18,7 @@ Nothing else tells the clips apart: place, drift, event times and material are d
     batch = world.batch(range(32), permute_pairs=True)  # sound and text come from another clip, always the same one
     held_out = World(128, window, seed=1).batch(range(128))
     batch = make_batch(range(8), window, seed=0)        # the short way for a unit test
-    encoders = small_encoders()                         # image, video, audio, text; narrow and fast
+    encoders = small_encoders()                         # image, video, audio, flow, text; narrow and fast
     batch = zero_input(batch, "sound")                  # a modality zeroed (but present): the ablation of law 6
 """
 
@@ -217,12 +217,13 @@ def make_batch(
 
 
 def small_encoders(seed: int = 0, width: int = 64) -> Encoders:
-    """Image, video, audio and text encoders narrow enough for tests, with weights drawn from `seed`."""
+    """Image, video, audio, flow and text encoders narrow enough for tests, with weights drawn from `seed`."""
     narrow = {"width": width, "channels": (16, 32, 48)}
     builds = {
         "image": Build("mmssl.nn.image.SmallImageEncoder", narrow),
         "video": Build("mmssl.nn.video.SmallVideoEncoder", narrow),
         "audio": Build("mmssl.nn.audio.SmallAudioEncoder", narrow),
+        "flow": Build("mmssl.nn.flow.SmallFlowEncoder", narrow),
         "text": Build("mmssl.nn.text.TextEncoder", {"vocabulary": len(WORDS), "width": width, "layers": 1, "heads": 2}),
     }
     with torch.random.fork_rng(devices=[]):
@@ -233,7 +234,10 @@ def small_encoders(seed: int = 0, width: int = 64) -> Encoders:
 def zero_input(batch: Batch, what: Literal["picture", "sound", "text"]) -> Batch:
     """The batch with one modality zeroed but still marked as present."""
     changes: Any = {
-        "picture": {"pixels": torch.zeros_like(batch.frames)},
+        "picture": {
+            "pixels": torch.zeros_like(batch.frames),
+            "motion": None if batch.motion is None else torch.zeros_like(batch.motion),
+        },
         "sound": {"audio": torch.zeros_like(batch.audio)},
         "text": {"token_ids": torch.where(batch.token_mask, torch.ones_like(batch.token_ids), 0)},  # all [UNK]
     }[what]

@@ -11,7 +11,7 @@ back, and of frame i for methods that match frame i into the next; `Flow.at` say
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,9 +51,9 @@ class CodecFlow:
     The K fields are those of the later K frames, each since its own reference.
     """
 
-    motion: ClassVar = True
-    at: ClassVar[Literal["earlier", "later"]] = "later"
-    cell: ClassVar = 8
+    motion: bool = True
+    at: Literal["earlier", "later"] = "later"
+    cell: int = 8
 
     def __call__(self, batch: Batch, times: torch.Tensor) -> Flow:
         """See `FlowSource`."""
@@ -71,9 +71,9 @@ class DISFlow:
         UserError: OpenCV is not installed, or no such preset.
     """
 
-    motion: ClassVar = False
-    at: ClassVar[Literal["earlier", "later"]] = "earlier"
-    cell: ClassVar = 1
+    motion: bool = False
+    at: Literal["earlier", "later"] = "earlier"
+    cell: int = 1
 
     def __init__(self, preset: Literal["ultrafast", "fast", "medium"] = "fast") -> None:
         self.preset = preset

@@ -36,7 +36,8 @@ class Encoder(Protocol):
         level_widths: channels of each level, by stride.
 
     Calls take: image [B, 3, H, W] and video [B, 3, T, H, W] RGB float in [0, 1] (normalised inside); audio log-mel
-    [B, 1, M, F] from `frontend(waveform)`; text token ids int64 [B, L] with a mask bool [B, L].
+    [B, 1, M, F] from `frontend(waveform)`; flow [B, 2, T, H, W] in pixels a second, at the pixels of the picture; text
+    token ids int64 [B, L] with a mask bool [B, L].
     """
 
     modality: str

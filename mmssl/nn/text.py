@@ -1,11 +1,21 @@
-"""Text encoder: a small BERT of the `transformers` library, from random weights or given files."""
+"""Text encoders of the `transformers` library: a small BERT, or any of its encoders by the name of its configuration.
+
+BERT: Devlin et al., arXiv 1810.04805; DistilBERT: Sanh et al., arXiv 1910.01108. Weights are random or lie in a given
+folder; nothing is fetched from anywhere.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-from transformers import BertConfig, BertModel
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import torch
+import transformers
+from torch import nn
+from transformers import AutoModel, BertConfig, BertModel
+
+from mmssl.errors import UserError, nearest
 from mmssl.nn.features import Features
 
 
@@ -51,9 +61,70 @@ class TextEncoder(nn.Module):
 
     def forward(self, token_ids: torch.Tensor, mask: torch.Tensor) -> Features:
         """Encode sentences; a sentence without a real token gets a vector of zeros."""
-        # A row without any token would attend to nothing (NaN); it attends to its padding and is zeroed below.
-        attend = mask | ~mask.any(dim=1, keepdim=True)
-        tokens = self.bert(input_ids=token_ids, attention_mask=attend.long()).last_hidden_state
-        weight = mask.to(tokens.dtype)[:, :, None]
-        pooled = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-        return Features(pooled=pooled, tokens=tokens, token_mask=mask)
+        return _encode(self.bert, token_ids, mask)
+
+
+class TransformersText(nn.Module):
+    """An encoder of `transformers`: token ids int64 [B, L] and mask bool [B, L] -> `Features` with tokens.
+
+    Pooled is the mean of the real tokens. With `pretrained` the run needs the model's own tokenizer too: give the
+    folder's tokenizer.json as ``data.tokenizer``.
+
+    Args:
+        vocabulary: entries of the tokenizer; taken from the tokenizer when a run leaves it out.
+        config: name of the configuration class, for instance "DistilBertConfig" or "BertConfig".
+        config_args: what of the configuration is not at its default (names differ from model to model).
+        pretrained: folder of a model saved by `transformers`, whose own configuration then holds; None for random
+            weights.
+        frozen: keep the weights as they are.
+
+    Raises:
+        UserError: no such configuration, no model in the folder, or a tokenizer with more entries than it knows.
+    """
+
+    modality = "text"
+    strides: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        vocabulary: int,
+        config: str = "DistilBertConfig",
+        config_args: Mapping[str, Any] | None = None,
+        pretrained: str | None = None,
+        frozen: bool = False,
+    ) -> None:
+        super().__init__()
+        self.level_widths: dict[int, int] = {}
+        if pretrained is None:
+            made = getattr(transformers, config, None)
+            if not (isinstance(made, type) and issubclass(made, transformers.PretrainedConfig)):
+                known = ("BertConfig", "DistilBertConfig", "ElectraConfig", "MPNetConfig", "RobertaConfig")
+                raise UserError(f"transformers has no configuration {config!r}{nearest(config, known)}")
+            self.model = AutoModel.from_config(made(vocab_size=vocabulary, **dict(config_args or {})))
+        else:
+            if not (Path(pretrained) / "config.json").is_file():
+                raise UserError(f"no model saved by transformers in {pretrained} (config.json is missing)")
+            self.model = AutoModel.from_pretrained(pretrained, local_files_only=True)
+        known_tokens = int(self.model.get_input_embeddings().num_embeddings)
+        if vocabulary > known_tokens:
+            raise UserError(
+                f"the tokenizer has {vocabulary} entries and the model in {pretrained} knows {known_tokens}; give the "
+                "tokenizer.json that belongs to it as data.tokenizer"
+            )
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # of the first token, which nothing here reads: it would never learn
+        self.model.requires_grad_(not frozen)
+        self.width = int(self.model.config.hidden_size)
+
+    def forward(self, token_ids: torch.Tensor, mask: torch.Tensor) -> Features:
+        """Encode sentences; a sentence without a real token gets a vector of zeros."""
+        return _encode(self.model, token_ids, mask)
+
+
+def _encode(model: nn.Module, token_ids: torch.Tensor, mask: torch.Tensor) -> Features:
+    # A row without any token would attend to nothing (NaN); it attends to its padding and is zeroed below.
+    attend = mask | ~mask.any(dim=1, keepdim=True)
+    tokens = model(input_ids=token_ids, attention_mask=attend.long()).last_hidden_state
+    weight = mask.to(tokens.dtype)[:, :, None]
+    pooled = (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+    return Features(pooled=pooled, tokens=tokens, token_mask=mask)

@@ -17,6 +17,7 @@ from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_instance import AVInstance
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from mmssl.tasks.free_labels.ego_motion import EgoMotion
 from mmssl.tasks.generation.video_colorization import VideoColorization
@@ -36,6 +37,7 @@ TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "order_prediction": OrderPrediction,
     "order_verification": OrderVerification,
     "pace_prediction": PacePrediction,
+    "rgb_flow": RGBFlow,
     "rotation": Rotation,
     "subtitle_matching": SubtitleMatching,
     "video_colorization": VideoColorization,

@@ -16,8 +16,10 @@ import torch
 from mmssl import distributed
 from mmssl.batch import Batch, Truth
 from mmssl.clip import Window
+from mmssl.data.flow import CodecFlow, DISFlow, FlowSource
 from mmssl.metrics.collapse import Collapse, measure_collapse
 from mmssl.nn.encoders import Encoders
+from mmssl.ops.flow import to_pixels, without_pan
 from mmssl.tasks.base import Moment, MultiTask
 from mmssl.training.budget import SharedBudget
 from mmssl.training.feed import Feed
@@ -35,8 +37,9 @@ def encoder_input(
 ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor] | None:
     """What an encoder sees of a batch without augmentation, and bool [rows] which rows are real.
 
-    Pictures: the middle frame of the longest span; video: that span; sound: all of it; text: every sentence.
-    None where the batch does not hold the encoder's modality.
+    Pictures: the middle frame of the longest span; video: that span; flow: the codec's over that span, or DIS where no
+    task wants motion vectors; sound: all of it; text: every sentence. None where the batch does not hold the
+    encoder's modality.
     """
     modality = encoders[name].modality
     there = batch.weight > 0
@@ -49,6 +52,11 @@ def encoder_input(
         else:
             frames = batch.frames_at(times).transpose(1, 2)
         return (frames.float() / 255,), there & batch.has_picture
+    if modality == "flow" and window.pictures:
+        source: FlowSource = CodecFlow() if window.motion else DISFlow()
+        flow = source(batch, batch.times(window.pictures[0]))
+        fields = to_pixels(without_pan(flow.values, flow.known), source.cell, window.size)
+        return (fields.transpose(1, 2),), there & batch.has_picture
     if modality == "audio" and window.sounds:
         return (encoders[name].frontend(batch.audio[:, 0]),), there & batch.has_audio
     if modality == "text" and window.text and batch.token_ids.numel():

@@ -58,7 +58,8 @@ def without(batch: Batch, what: str, rows: Sequence[int]) -> Batch:
 
     match what:
         case "picture":
-            return changed(batch, pixels=blank(batch.frames), has_picture=blank(batch.has_picture))
+            seen = {n: blank(m) for n in ("motion", "motion_known") if (m := getattr(batch, n)) is not None}
+            return changed(batch, pixels=blank(batch.frames), has_picture=blank(batch.has_picture), **seen)
         case "sound":
             return changed(batch, audio=blank(batch.audio), has_audio=blank(batch.has_audio))
         case "text":

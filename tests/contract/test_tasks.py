@@ -32,7 +32,7 @@ from tests.contract.rows import changed, same_rows, spoiled, take_rows, without
 SIZE = (32, 32)
 CLIPS = 8
 MODALITIES = {"image", "video", "audio", "flow", "text", "graph"}
-SEES = {"picture": {"image", "video", "flow"}, "sound": {"audio"}, "text": {"text"}}
+SEES = {"picture": {"image", "video", "flow"}, "flow": {"flow"}, "sound": {"audio"}, "text": {"text"}}
 LATE = Moment(90, 100, 1, 0.9)  # when curricula have brought in everything
 
 pytestmark = pytest.mark.parametrize("name", sorted(TASKS))
@@ -189,6 +189,8 @@ def test_the_batch_is_left_as_it_was(name: str) -> None:
     learn(multitask_of(name), batch)
     assert torch.equal(batch.frames, kept.frames)
     assert torch.equal(batch.audio, kept.audio)
+    for one, two in ((batch.motion, kept.motion), (batch.motion_known, kept.motion_known)):
+        assert one is two is None or (one is not None and two is not None and torch.equal(one, two))
     assert torch.equal(batch.token_ids, kept.token_ids)
     assert torch.equal(batch.sentence_mask, kept.sentence_mask)
 
@@ -380,4 +382,6 @@ def inputs(encoders: Encoders, batch: Batch) -> dict[tuple[str, str], tuple[torc
     }
     if batch.audio_rate:
         given["sound", "audio"] = (encoders["audio"].frontend(batch.audio[:, 0]),)
+    if batch.motion is not None:
+        given["flow", "flow"] = (batch.motion[:, 0].transpose(1, 2),)
     return given

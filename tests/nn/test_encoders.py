@@ -9,6 +9,7 @@ import torch
 
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Build, Encoders
+from mmssl.nn.flow import FASTEST, SPEED
 from mmssl.nn.image import MEAN, STD
 from mmssl.nn.tokenizer import Tokenizer
 from mmssl.nn.video import CHANGE, with_changes
@@ -17,6 +18,7 @@ SMALL = {
     "image": Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": [16, 16, 32]}),
     "video": Build("mmssl.nn.video.SmallVideoEncoder", {"width": 32, "channels": [16, 16, 32]}),
     "audio": Build("mmssl.nn.audio.SmallAudioEncoder", {"width": 32, "channels": [16, 16, 32]}),
+    "flow": Build("mmssl.nn.flow.SmallFlowEncoder", {"width": 32, "channels": [16, 16, 32]}),
     "text": Build("mmssl.nn.text.TextEncoder", {"vocabulary": 50, "width": 32}),
 }
 
@@ -27,6 +29,8 @@ def example(name: str, rows: int = 3) -> tuple[torch.Tensor, ...]:
         return (torch.rand(rows, 3, 64, 48, generator=generator),)
     if name == "video":
         return (torch.rand(rows, 3, 6, 64, 48, generator=generator),)
+    if name == "flow":
+        return (30 * torch.randn(rows, 2, 6, 64, 48, generator=generator),)
     if name == "audio":
         return (torch.randn(rows, 1, 64, 101, generator=generator),)
     mask = torch.ones(rows, 7, dtype=torch.bool)
@@ -48,7 +52,7 @@ def test_shapes_and_declared_widths(bundle: Encoders, name: str) -> None:
     assert tuple(features.levels) == encoder.strides
     for stride, level in features.levels.items():
         assert level.shape[1] == encoder.level_widths[stride]
-        if name in ("image", "video"):
+        if name in ("image", "video", "flow"):
             assert level.shape[-2:] == (64 // stride, 48 // stride)
 
 
@@ -101,6 +105,14 @@ def test_a_video_shows_its_changes_beside_its_frames() -> None:
     assert not with_changes(clip[:, :, :1])[:, 3:].any()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(with_changes(clip), made.bfloat16())
+
+
+def test_flow_is_seen_by_its_speed_and_wild_vectors_are_bounded(bundle: Encoders) -> None:
+    encoder = bundle["flow"].eval()
+    still, moving = (torch.full((1, 2, 4, 32, 32), speed) for speed in (0.0, 10.0))
+    assert not torch.allclose(encoder(still).pooled, encoder(moving).pooled, atol=1e-3)  # alike everywhere, and seen
+    fast, absurd = (torch.full((1, 2, 4, 32, 32), speed) for speed in (SPEED * FASTEST, 1e9))
+    assert torch.equal(encoder(fast).pooled, encoder(absurd).pooled)
 
 
 def test_padding_does_not_change_a_sentence(bundle: Encoders) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from mmssl.nn.tokenizer import SPECIAL, Tokenizer
+import pytest
+
+from mmssl.nn.tokenizer import SPECIAL, Kind, Tokenizer
 
 SENTENCES = [f"sentence number {n} of the corpus" for n in range(30)] + ["Un été à Köln, ##x"]
-TRAIN = "import sys, ast; from mmssl.nn.tokenizer import Tokenizer; print(Tokenizer.train(ast.literal_eval(sys.argv[1])).to_json())"  # fmt: skip  # noqa: E501
+TRAIN = (
+    "import sys, ast; from mmssl.nn.tokenizer import Tokenizer; "
+    "print(Tokenizer.train(ast.literal_eval(sys.argv[1]), kind=sys.argv[2]).to_json())"
+)
 
 
-def test_every_process_trains_the_same_vocabulary() -> None:
-    here = Tokenizer.train(SENTENCES).to_json()
-    command = [sys.executable, "-c", TRAIN, repr(SENTENCES[::-1] + SENTENCES[:3])]
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_every_process_trains_the_same_vocabulary(kind: Kind) -> None:
+    here = Tokenizer.train(SENTENCES, kind=kind).to_json()
+    command = [sys.executable, "-c", TRAIN, repr(SENTENCES[::-1] + SENTENCES[:3]), kind]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == here.strip()
 
 

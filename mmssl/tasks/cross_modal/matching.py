@@ -45,3 +45,37 @@ def matching_metrics(
     first = own > rivals.amax(dim=1)
     paired = without_the_lonely(weight, other)[rows]
     return {"accuracy": rate(wins[rows], paired), "r_at_1": rate(first[rows], paired)}
+
+
+@torch.no_grad()
+def recall_metrics(
+    scores: torch.Tensor, weight: torch.Tensor, drawn: torch.Tensor, rows: slice, candidates: int, prefix: str = ""
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Recall at 1 and 5 among a fixed number of candidates, so that batches of any size are judged alike.
+
+    A row's candidates are its own partner and those of the next ``candidates - 1`` valid rows in the order of the
+    draws. A tie counts half a place. Chance is ``k / candidates``.
+
+    Args:
+        scores: [N, N], larger where row i and column j belong together more; -inf for what is no rival.
+        weight: [N], 0 for rows that take no part.
+        drawn: float [N], draws that choose the candidates.
+        rows: this rank's rows.
+        candidates: how many there are, the own one among them; with fewer valid rows nothing is counted.
+        prefix: before the names.
+
+    Returns:
+        ``r_at_1_of_<candidates>`` and ``r_at_5_of_<candidates>``.
+    """
+    valid = weight > 0
+    number = valid.sum()
+    order = torch.where(valid, drawn, torch.full_like(drawn, torch.inf)).argsort(stable=True)
+    index = torch.arange(len(scores), device=scores.device)
+    place = torch.empty_like(order)
+    place[order] = index
+    steps = torch.arange(1, candidates, device=scores.device)
+    others = order[(place[:, None] + steps) % number.clamp(min=1)]  # [N, candidates - 1]
+    own, rival = scores.diagonal()[:, None], scores.gather(1, others)
+    rank = 1.0 + (rival > own).sum(dim=1) + 0.5 * (rival == own).sum(dim=1)
+    counted = torch.where(valid & (number >= candidates), weight, torch.zeros_like(weight))[rows]
+    return {f"{prefix}r_at_{k}_of_{candidates}": rate((rank <= k)[rows], counted) for k in (1, 5)}

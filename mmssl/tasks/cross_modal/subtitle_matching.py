@@ -5,15 +5,24 @@ Subtitles come early or late and half of them speak of something else, so the cl
 sentences form a bag of which at least one is taken to fit.
 
 Counter-measures: sentences of stop words alone are dropped; a sentence that says the same as one of the clip's own
-bag is no negative for it. Default is the cosine with a learned temperature: the paper's bare dot product needs
-batches of thousands to keep its scale in check, ours have tens (``normalise: false`` gives the paper's).
+bag is no negative for it, nor a rival when the score is taken. Default is the cosine with a learned temperature: the
+paper's bare dot product needs batches of thousands to keep its scale in check, ours have tens (``normalise: false``
+gives the paper's). A bag of one sentence is plain NCE.
+
+Another rule, "ranking": every sentence of the bag makes a pair with the clip, pairs are ranked in both directions with
+a margin, and a pair counts by how far it is to be trusted, as Watch and Learn (Zhong et al., "Watch and learn: mapping
+language and noisy real-world videos with self-supervision", arXiv 2011.09634) does with an adversarial module. How
+the trust is learned is OURS, not the paper's, whose objective was not at hand: a small network gives each pair a
+weight in [0, 1]; the weights sum to a fixed share of the pairs; the matcher lowers the weighted ranking loss, and the
+network raises the loss of what it leaves out, through a reversed gradient. So it looks for the pairs that the matcher
+cannot explain, and since it sees only the two vectors it must find what such pairs have in common: noise.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +32,17 @@ from mmssl.batch import Batch
 from mmssl.clip import Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.mil_nce import mil_nce
+from mmssl.losses.ranking import bidirectional_ranking
 from mmssl.losses.similarity import bag_products
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.features import Features
 from mmssl.nn.heads import BatchStandardisation, Projection, Temperature
 from mmssl.nn.matcher import Matcher
+from mmssl.nn.pair_quality import PairQuality
+from mmssl.ops.gradient import reversed_gradient
 from mmssl.randomness import Draws, hash_name
-from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
-from mmssl.tasks.cross_modal.matching import matching_metrics, own_rows
+from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+from mmssl.tasks.cross_modal.matching import matching_metrics, own_rows, recall_metrics
 from mmssl.tasks.views import picture_clip, span_times, sub_clip_times
 
 STOP_WORDS = frozenset(
@@ -110,11 +122,17 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
             of `av_sync` both share one forward of the video encoder.
         gap: see `clip_seconds`.
         size: (height, width) of the frames.
-        bag: sentences a clip at most, nearest to its anchor.
+        bag: sentences a clip at most, nearest to its anchor; 1 makes plain NCE of MIL-NCE.
+        rule: "mil_nce": at least one sentence of the bag fits; "ranking": each makes a pair, weighed by a learned
+            trust.
         content_words: a sentence needs so many words that are no stop words.
         dimension: of the common space.
         normalise: cosine with a learned temperature, or the paper's bare dot product.
         temperature: at the start; it is learned.
+        margin: of the ranking.
+        trusted: share of the pairs that the weights of the ranking sum to; 1 trusts all pairs alike.
+        trusting: share of the training in which the weights' sum falls from all pairs to `trusted`.
+        candidates: bags, the own one among them, that recall is counted over.
         augment: mirror, shift and colour of the clip.
     """
 
@@ -136,6 +154,11 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
         dimension: int = 128,
         normalise: bool = True,
         temperature: float = 0.1,
+        rule: Literal["mil_nce", "ranking"] = "mil_nce",
+        margin: float = 0.2,
+        trusted: float = 0.5,
+        trusting: float = 0.3,
+        candidates: int = 16,
         augment: bool = True,
     ) -> None:
         super().__init__()
@@ -146,6 +169,20 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
             )
         if bag < 1:
             raise UserError(f"subtitle_matching: bag must be at least 1 sentence, got {bag}")
+        if rule not in ("mil_nce", "ranking"):
+            raise UserError(f"subtitle_matching: rule must be mil_nce or ranking, got {rule!r}")
+        if rule == "ranking" and not normalise:
+            raise UserError("subtitle_matching: the margin of a ranking is one of cosines; set normalise to true")
+        if not 0 < trusted <= 1 or not 0 <= trusting <= 1:
+            raise UserError(
+                f"subtitle_matching: trusted must be in (0, 1] and trusting in [0, 1], got {trusted} and {trusting}"
+            )
+        if candidates < 2:
+            raise UserError(f"subtitle_matching: candidates must be at least 2, got {candidates}")
+        self.rule = rule
+        self.margin = margin
+        self.trusted, self.trusting = trusted, trusting
+        self.candidates = candidates
         self.picture = picture
         self.clip_seconds = clip_seconds
         self.gap = gap
@@ -160,8 +197,15 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
     def setup(self, encoders: Encoders) -> None:
         """See `PretextTask.setup`."""
         self.matcher = SubtitleMatcher(encoders["video"].width, encoders["text"].width, self.dimension, self.normalise)
-        if self.normalise:
+        if self.rule == "ranking":
+            self.quality = PairQuality(self.dimension)
+        elif self.normalise:
             self.temperature = Temperature(self.start_temperature)
+
+    def trusted_now(self, moment: Moment) -> float:
+        """Share of the pairs that the weights of the ranking sum to."""
+        past = min(1.0, moment.progress / self.trusting) if self.trusting > 0 else 1.0
+        return 1.0 - (1.0 - self.trusted) * past
 
     def _clip(self, batch: Batch) -> torch.Tensor:
         if self.clip_seconds is None:
@@ -189,7 +233,7 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
         )
 
     def forward(self, example: SubtitleExample, encoders: Encoders, moment: Moment) -> Outcome:
-        """MIL-NCE over the gathered batch, both axes."""
+        """The rule over the gathered batch, both axes."""
         count, bag = example.sentences.shape
         video = self.matcher.project("picture", encoders.encode("video", example.clip))
         ids, mask = example.token_ids.flatten(0, 1), example.token_mask.flatten(0, 1)
@@ -198,17 +242,51 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
             distributed.gather(x)
             for x in (video, text, example.sentences, example.meaning, example.weight, example.partner)
         )
-        there = (sentences & (weight > 0)[:, None]).flatten()
+        rows = own_rows(count)
+        there = sentences & (weight > 0)[:, None]
         video = self.matcher.scale("picture", video, weight)
-        text = self.matcher.scale("text", text.flatten(0, 1), there).reshape(text.shape)
+        text = self.matcher.scale("text", text.flatten(0, 1), there.flatten()).reshape(text.shape)
         similarity = bag_products(video, text)
-        logits = self.temperature(similarity) if self.normalise else similarity
         # Sentence k of clip j against each sentence of clip i's bag.
         same = (meaning[:, None, None, :] == meaning[None, :, :, None]) & sentences[:, None, None, :]
-        loss = mil_nce(logits, sentences, weight, same.any(dim=3))
+        same = same.any(dim=3)
         # The best of a bag; a bag without a sentence belongs to a row that takes no part.
-        best = similarity.detach().masked_fill(~sentences[None], -torch.inf).amax(dim=2)
-        return Outcome({"mil_nce": loss}, matching_metrics(best, weight, partner, own_rows(count)))
+        alone = similarity.detach().masked_fill(~sentences[None], -torch.inf)
+        best = alone.amax(dim=2)
+        metrics = matching_metrics(best, weight, partner, rows)
+        other = ~torch.eye(len(best), dtype=torch.bool, device=best.device)[:, :, None]
+        rivals = alone.masked_fill(same & other, -torch.inf).amax(dim=2)
+        metrics |= recall_metrics(rivals, weight, partner, rows, self.candidates)
+        metrics |= recall_metrics(rivals.T, weight, partner, rows, self.candidates, "text_")
+        if self.rule == "ranking":
+            losses, trust = self._ranking(video, text, similarity, sentences, weight, same, moment)
+            metrics["trust_of_nearest"] = rate(trust[rows, 0], there[rows, 0].float())
+        else:
+            logits = self.temperature(similarity) if self.normalise else similarity
+            losses = {"mil_nce": mil_nce(logits, sentences, weight, same)}
+        return Outcome(losses, metrics)
+
+    def _ranking(
+        self,
+        video: torch.Tensor,
+        text: torch.Tensor,
+        similarity: torch.Tensor,
+        sentences: torch.Tensor,
+        weight: torch.Tensor,
+        same: torch.Tensor,
+        moment: Moment,
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The weighted ranking, what the trust learns from, and the trust [N, K]."""
+        there = sentences & (weight > 0)[:, None]
+        cost = bidirectional_ranking(similarity, sentences, weight, same, self.margin)
+        clips = video[:, None].expand_as(text).flatten(0, 1)
+        trust = self.quality(clips, text.flatten(0, 1), there.flatten(), self.trusted_now(moment)).reshape(cost.shape)
+        pairs = there.sum().clamp(min=1)
+        left_out = reversed_gradient(torch.where(there, 1.0 - trust, torch.zeros_like(trust)))
+        return {
+            "ranking": (trust.detach() * cost).sum() / trust.detach().sum().clamp(min=1e-12),
+            "trust": (left_out * cost.detach()).sum() / pairs,
+        }, trust.detach()
 
     def exports(self) -> Matcher:
         """The projections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from mmssl.batch import Batch
 from mmssl.clip import Sentence, Span
 from mmssl.errors import UserError
+from mmssl.tasks.base import Moment
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching, read_sentence
 from tests.batches import WORD_IDS, make_batch
 from tests.tasks.cross_modal.trained import LATE, changed, mean, multitask_of, outcome_of
@@ -100,7 +102,83 @@ def test_the_papers_bare_product_has_no_temperature_and_no_unit_vectors() -> Non
     assert matcher.init_args["normalise"] is False
 
 
+def test_the_positive_is_counted_once() -> None:
+    """With it counted twice, as in the public code, the loss of a perfect matcher would be log 2."""
+    multitask = multitask_of(SubtitleMatching(size=SIZE))
+    batch = saying(make_batch(range(3)), [["glass ball", "jade ball"], ["so it is"], []])  # one valid clip alone
+    assert float(outcome_of(multitask, batch).loss.detach()) == pytest.approx(0.0, abs=1e-6)
+
+
+def ranking(**settings: Any) -> SubtitleMatching:
+    return SubtitleMatching(size=SIZE, rule="ranking", **settings)
+
+
+def test_the_trust_learns_against_the_matcher_and_each_by_its_own_loss() -> None:
+    multitask = multitask_of(ranking(trusting=0.0))
+    losses = outcome_of(multitask, make_batch(range(6))).losses
+    quality = [p for n, p in multitask.named_parameters() if ".quality." in n]
+    others = [p for n, p in multitask.named_parameters() if ".quality." not in n]
+    by_trust = torch.autograd.grad(losses["trust"], quality, retain_graph=True)
+    assert any(bool(g.any()) for g in by_trust)
+    assert not any(
+        g is not None for g in torch.autograd.grad(losses["trust"], others, retain_graph=True, allow_unused=True)
+    )
+    assert not any(
+        g is not None for g in torch.autograd.grad(losses["ranking"], quality, retain_graph=True, allow_unused=True)
+    )
+    with torch.no_grad():  # a step down the gradient raises the loss of what is left out
+        for parameter, gradient in zip(quality, by_trust, strict=True):
+            parameter -= 0.01 * gradient
+    later = outcome_of(multitask, make_batch(range(6))).losses["trust"]
+    assert float(later.detach()) > float(losses["trust"].detach())
+
+
+def test_all_pairs_are_trusted_at_first_and_a_share_of_them_later() -> None:
+    task = ranking(trusted=0.4, trusting=0.5)
+    shares = [task.trusted_now(Moment(0, 1, 0, progress)) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert shares == pytest.approx([1.0, 0.7, 0.4, 0.4])
+    batch = make_batch(range(6))
+    multitask = multitask_of(task)
+    for progress, share in ((0.0, 1.0), (1.0, 0.4)):
+        outcome = outcome_of(multitask, batch, Moment(0, 1, 0, progress))
+        nearest = mean(outcome, "trust_of_nearest")
+        assert 0 < nearest <= 1
+        assert (nearest == 1.0) == (share == 1.0)
+
+
+def test_holes_and_wordless_clips_have_no_part_in_the_ranking() -> None:
+    multitask = multitask_of(ranking())
+    batch = make_batch(range(6))
+    rows = [[s.text for s in row] for row in batch.sentences]
+    rows[2] = []
+    holed = changed(saying(batch, rows), weight=torch.tensor([1.0, 1, 1, 1, 1, 0]))
+    one = outcome_of(multitask, holed)
+    rows[5] = ["nobody knows what happened here"]
+    two = outcome_of(multitask, changed(saying(batch, rows), weight=holed.weight))
+    torch.testing.assert_close(one.loss, two.loss)
+    nothing = outcome_of(multitask, changed(batch, weight=torch.zeros(6)))
+    assert float(nothing.loss.detach()) == 0.0
+    nothing.loss.backward()
+    assert not any(bool(p.grad.any()) for p in multitask.parameters() if p.grad is not None)
+
+
+def test_sentences_that_a_rival_shares_with_the_clip_are_no_rivals_of_recall() -> None:
+    multitask = multitask_of(SubtitleMatching(size=SIZE, candidates=4))
+    alike = saying(make_batch(range(4)), [["thank you for watching"]] * 4)
+    outcome = outcome_of(multitask, alike)
+    assert mean(outcome, "r_at_1_of_4") == mean(outcome, "text_r_at_1_of_4") == 1.0
+    assert float(outcome.metrics["r_at_1_of_4"][1]) == 4.0
+
+
 def test_settings_that_cannot_be_are_refused() -> None:
+    for wrong, text in (
+        ({"rule": "nce"}, "rule must be mil_nce or ranking, got 'nce'"),
+        ({"rule": "ranking", "normalise": False}, "set normalise to true"),
+        ({"trusted": 0.0}, r"trusted must be in \(0, 1\]"),
+        ({"candidates": 1}, "candidates must be at least 2, got 1"),
+    ):
+        with pytest.raises(UserError, match=text):
+            SubtitleMatching(**wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"picture of 2\.0 s holds no two clips of 1\.0 s with a gap of 0\.5 s"):
         SubtitleMatching(picture=Span(2.0, 8), clip_seconds=1.0)
     with pytest.raises(UserError, match="bag must be at least 1 sentence, got 0"):

@@ -17,6 +17,7 @@ from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.localization_rules import Fnac, Lvs, Slavc
+from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from tests.batches import World, small_encoders
 from tests.tasks.cross_modal.trained import LATE, changed
@@ -34,7 +35,9 @@ def multitask_of_all() -> MultiTask:
         "av_localization_fnac": AVLocalization(size=(32, 32), rule=Fnac()),
         "av_sync": AVSync(size=(32, 32)),
         "av_sync_margin": AVSync(size=(32, 32), loss="margin", super_share=0.5),
-        "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),
+        "rgb_flow": RGBFlow(size=(32, 32)),
+        "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0, candidates=4),
+        "subtitle_ranking": SubtitleMatching(size=(32, 32), clip_seconds=1.0, rule="ranking"),
     }
     torch.manual_seed(0)
     return MultiTask(small_encoders(0, width=32), tasks).eval()
