@@ -78,7 +78,7 @@ def action(
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    results = scores.as_dict() | {
+    results: dict[str, Any] = scores.as_dict() | {
         "shards": shards,
         "train": train,
         "test": test,

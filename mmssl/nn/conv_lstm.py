@@ -5,6 +5,7 @@ precipitation nowcasting", arXiv 1506.04214).
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import torch
 from torch import nn
@@ -73,7 +74,7 @@ class ConvLSTM(nn.Module):
 
     def forward(self, motion: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
         """[B, steps, width, h, w] from motion [B, C, frames, h, w] and content [B, C', h, w]."""
-        states = [cell.start(content) for cell in self.reading]
+        states = [cast(ConvLSTMCell, cell).start(content) for cell in self.reading]
         for x in motion.unbind(dim=2):
             for number, cell in enumerate(self.reading):
                 states[number] = cell(x, states[number])

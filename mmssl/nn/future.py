@@ -171,7 +171,7 @@ def warp(frame: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         taken = functional.grid_sample(
             frame.float(), grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=False
         )
-        return taken.unflatten(2, (steps, height)).transpose(1, 2)
+        return torch.as_tensor(taken.unflatten(2, (steps, height)).transpose(1, 2))
 
 
 def compose(last: torch.Tensor, parts: Parts) -> torch.Tensor:

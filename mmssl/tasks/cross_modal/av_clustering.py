@@ -212,7 +212,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         # Standardised over the whole batch: what all clips have in common would decide every label.
         features = {name: self.standardise[name](distributed.gather(pooled[name]), weight) for name in MODALITIES}
         logits = {name: self.classify[name](features[name]) for name in MODALITIES}
-        targets = self.labels(features, logits)
+        targets = self.clusters_of(features, logits)
         each = [
             F.cross_entropy(logits[n].transpose(1, 2), targets[n], reduction="none").mean(dim=0) for n in MODALITIES
         ]
@@ -222,7 +222,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         return Outcome({self.rule: loss}, self._metrics(logits, targets, weight, rows), carry)
 
     @torch.no_grad()
-    def labels(
+    def clusters_of(
         self, features: Mapping[str, torch.Tensor], logits: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """What each modality has to say, int64 [H, N] by name."""
@@ -283,7 +283,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
     def _estimate(self, held: Mapping[str, torch.Tensor]) -> None:
         """New centroids or potentials from the queue's features; how even its labels are, and how many stayed."""
         logits = {name: self.classify[name](held[name]) for name in MODALITIES}
-        before = self.labels(held, logits)
+        before = self.clusters_of(held, logits)
         if self.rule == "xdc":
             for name in MODALITIES:
                 clusters = self.centroids[name]
@@ -293,7 +293,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
             scores = self.scores(logits)
             sizes = ranked_sizes(torch.softmax(scores, dim=2).mean(dim=1), self.spread)
             self.potential.copy_(sinkhorn_potential(scores, sizes, self.potential, self.iterations))
-        after = self.labels(held, logits)
+        after = self.clusters_of(held, logits)
         shares = torch.stack([F.one_hot(after[n], self.clusters).float().mean(dim=1) for n in MODALITIES])
         entropy = torch.special.entr(shares).sum(dim=-1) / math.log(self.clusters)
         self.entropy.copy_(entropy.min())  # of the modality, or the head, that is nearest to collapse
