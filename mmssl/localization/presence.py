@@ -24,9 +24,8 @@ from mmssl.localization.baselines import motion_saliency
 from mmssl.localization.evaluate import MOTION_GAP
 from mmssl.localization.maps import check_head, match_maps, sound_seconds
 from mmssl.localization.truth import PRESENCES, boxes_at, in_clip, in_frame, presence
-from mmssl.metrics.detection import average_precision, best_f1, separation, separation_of_each
+from mmssl.metrics.detection import average_precision, best_f1, separation_interval
 from mmssl.metrics.localization import peak_in_box, union_truth
-from mmssl.metrics.statistics import bootstrap
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 from mmssl.ops.loudness import loudness
@@ -65,18 +64,14 @@ class PresenceScores:
                 if not chosen.any() or not seen.any():
                     rows[name][against] = None
                     continue
-                interval = bootstrap(separation_of_each(values[seen], values[chosen]), np.array(self.keys)[seen])
-                rows[name][against] = {
-                    "auc": separation(values[seen], values[chosen]),
-                    "low": interval.low,
-                    "high": interval.high,
-                }
+                interval = separation_interval(values[seen], values[chosen])
+                rows[name][against] = {"auc": interval.mean, "low": interval.low, "high": interval.high}
         model = self.scores["model"]
         return {
             "protocol": PROTOCOL,
             "clips": {g: int((self.group == g).sum()) for g in PRESENCES},
             "left_out": dict(self.left_out),
-            "score": "maximum of the map of the middle frame; the interval resamples the clips whose source is seen",
+            "score": "maximum of the map of the middle frame; intervals resample the clips of both groups",
             "rows": rows,
             "peak_in_box": float(self.right[seen].mean()) if seen.any() else None,
             "average_precision": average_precision(model, self.right, seen),

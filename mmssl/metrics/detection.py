@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmssl.metrics.statistics import RESAMPLES, Interval
+from mmssl.randomness import uniform_numpy
+
 
 def separation(present: np.ndarray, absent: np.ndarray) -> float:
     """Area under the ROC curve in [0, 1]: the chance that a present clip scores higher than an absent one.
@@ -34,6 +37,25 @@ def separation_of_each(present: np.ndarray, absent: np.ndarray) -> np.ndarray:
     below = np.searchsorted(ordered, present, side="left")
     not_above = np.searchsorted(ordered, present, side="right")
     return np.asarray((below + not_above) / (2.0 * len(ordered)))
+
+
+def separation_interval(present: np.ndarray, absent: np.ndarray, seed: int = 0) -> Interval:
+    """`separation` with its 95 % bootstrap interval; the clips of both groups are resampled, each group by itself."""
+    present, absent = np.asarray(present, dtype=np.float64), np.asarray(absent, dtype=np.float64)
+    middle = separation(present, absent)
+    uniform = [
+        uniform_numpy(np.array([seed]), f"separation {name}", RESAMPLES * len(values)).reshape(RESAMPLES, -1)
+        for name, values in (("present", present), ("absent", absent))
+    ]
+    found = np.zeros(RESAMPLES)
+    for number in range(RESAMPLES):
+        one, other = (
+            values[(draws[number] * len(values)).astype(np.int64)]
+            for values, draws in zip((present, absent), uniform, strict=True)
+        )
+        found[number] = separation_of_each(one, other).mean()
+    low, high = np.quantile(found, (0.025, 0.975))
+    return Interval(middle, float(low), float(high))
 
 
 def precision_and_recall(scores: np.ndarray, right: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

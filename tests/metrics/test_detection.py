@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mmssl.metrics.detection import average_precision, best_f1, precision_and_recall, separation, separation_of_each
+from mmssl.metrics.detection import (
+    average_precision,
+    best_f1,
+    precision_and_recall,
+    separation,
+    separation_interval,
+    separation_of_each,
+)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -19,6 +26,20 @@ def test_separation_is_the_area_under_the_roc_curve(ties: bool) -> None:
     assert separation(present, absent) == pytest.approx(roc_auc_score(truth, np.r_[present, absent]))
     slow = [np.mean([(p > a) + 0.5 * (p == a) for a in absent]) for p in present]
     np.testing.assert_allclose(separation_of_each(present, absent), slow)
+
+
+def test_the_interval_resamples_both_groups() -> None:
+    random = np.random.default_rng(2)
+    many, few = random.normal(0.5, 1, 300), random.normal(0, 1, 20)
+    found = separation_interval(many, few)
+    assert found.mean == pytest.approx(separation(many, few))
+    assert found.low < found.mean < found.high
+    # Hanley and McNeil (1982): the standard error of the area, ruled by the smaller group.
+    area = found.mean
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    error = np.sqrt((area * (1 - area) + 299 * (one - area**2) + 19 * (two - area**2)) / (300 * 20))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.25)
+    assert separation_interval(many, few) == found
 
 
 def test_a_constant_score_separates_nothing() -> None:
