@@ -134,7 +134,7 @@ def test_a_fade_is_a_shortcut_and_normalisation_closes_it() -> None:
 
 @pytest.mark.slow
 def test_motion_of_which_no_clip_shows_the_direction_leaves_two_orders_alike() -> None:
-    """Discs that stand while a clip lasts and jump between clips: an order and its reverse are told in half the cases."""
+    """Discs that stand while a clip lasts and jump between clips: an order and its reverse are told half the time."""
 
     def stepping(count: int, seed: int) -> np.ndarray:
         return moving_discs(count, seed)[:, np.repeat([5, 11, 17], 8)]
