@@ -228,7 +228,7 @@ def judged(
     again = MultiTask(multitask.encoders, {"task": task}).eval()
     task.load_state_dict(multitask.tasks["task"].state_dict())
     with torch.no_grad():
-        return mean(outcome_of(again, change(World(256, task.window, seed=1).batch(range(256)))), metric)
+        return mean(outcome_of(again, change(World(256, task.window, seed=1).batch(range(192)))), metric)
 
 
 def out_of_order(batch: Batch) -> Batch:
@@ -239,12 +239,7 @@ def out_of_order(batch: Batch) -> Batch:
 
 @pytest.mark.slow
 def test_synchronisation_is_learned_by_kind_and_by_offset_and_a_wrong_clock_is_noticed() -> None:
-    """AVTS, which pools over time, needs the hard negatives for it.
-
-    Compared point in time by point in time, a world of single events is learned from easy negatives, too: other clips'
-    sounds come at other instants.
-    """
-    curriculum = train(AVSync(size=SIZE, easy_share=0.3, augment=False), steps=160)
+    curriculum = train(AVSync(size=SIZE, easy_share=0.3, augment=False), steps=120)
     easy, hard = (judged(curriculum, f"accuracy_{kind}") for kind in ("easy", "hard"))
     assert easy > 0.9
     assert hard > 0.85
@@ -258,9 +253,17 @@ def test_synchronisation_is_learned_by_kind_and_by_offset_and_a_wrong_clock_is_n
         assert judged(curriculum, "accuracy_hard", skew=skew) < hard - 0.1
     assert judged(curriculum, "accuracy_hard", out_of_order) == pytest.approx(0.5, abs=0.1)
 
-    easy_alone = train(AVSync(size=SIZE, easy_share=1.0, augment=False), steps=160)
+
+@pytest.mark.slow
+def test_easy_negatives_alone_teach_synchronisation_too() -> None:
+    """AVTS, which pools over time, needs the hard negatives for it.
+
+    Compared point in time by point in time, a world of single events is learned from easy negatives: other clips'
+    sounds come at other instants.
+    """
+    easy_alone = train(AVSync(size=SIZE, easy_share=1.0, augment=False), steps=120)
     assert judged(easy_alone, "accuracy_easy") > 0.9
-    assert hard > judged(easy_alone, "accuracy_hard") - 0.03
+    assert judged(easy_alone, "accuracy_hard") > 0.8
 
 
 @pytest.mark.slow
@@ -276,6 +279,6 @@ def test_super_hard_negatives_sharpen_what_is_told_apart() -> None:
     found = {}
     for share in (0.0, 0.5):
         task = AVSync(size=SIZE, easy_share=0.3, super_share=share, super_from=0.5, hard_share=0.5, augment=False)
-        found[share] = judged(train(task, steps=160), "accuracy_super", super_share=1.0, overlap=0.5)
+        found[share] = judged(train(task, steps=100), "accuracy_super", super_share=1.0, overlap=0.5)
     assert found[0.5] > 0.8
     assert found[0.5] > found[0.0] - 0.05
