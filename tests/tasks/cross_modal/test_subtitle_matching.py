@@ -12,10 +12,10 @@ import torch
 from mmssl.batch import Batch
 from mmssl.clip import Sentence, Span
 from mmssl.errors import UserError
-from mmssl.tasks.base import Moment
+from mmssl.tasks.base import Control, Moment, Outcome
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching, read_sentence
-from tests.batches import WORD_IDS, make_batch
-from tests.tasks.cross_modal.trained import LATE, changed, mean, multitask_of, outcome_of
+from tests.batches import WORD_IDS, World, make_batch
+from tests.tasks.cross_modal.trained import LATE, changed, mean, multitask_of, outcome_of, train
 
 SIZE = (32, 32)
 
@@ -183,3 +183,23 @@ def test_settings_that_cannot_be_are_refused() -> None:
         SubtitleMatching(picture=Span(2.0, 8), clip_seconds=1.0)
     with pytest.raises(UserError, match="bag must be at least 1 sentence, got 0"):
         SubtitleMatching(bag=0)
+
+
+def heldout(steps: int, control: Control = "none") -> Outcome:
+    multitask = train(SubtitleMatching(size=SIZE, clip_seconds=1.0), steps=steps, control=control)
+    batch = World(256, multitask.window, seed=1).batch(range(256))
+    with torch.no_grad():
+        return outcome_of(multitask, batch)
+
+
+def test_it_learns_which_sentences_belong_to_a_clip() -> None:
+    found = heldout(60)
+    assert mean(found, "accuracy") > 0.75  # half of the way from the floor
+    assert mean(found, "r_at_5_of_16") > 0.6  # of 5 / 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("control", "steps"), [("broken_pairs", 80), ("blind", 40)])
+def test_controls_stay_at_the_floor(control: Control, steps: int) -> None:
+    found = heldout(steps, control)
+    assert abs(mean(found, "accuracy") - 0.5) < 0.1  # 3.2 standard deviations of 256
