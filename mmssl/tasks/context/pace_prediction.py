@@ -39,7 +39,7 @@ from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_ro
 from mmssl.tasks.context.looks import motion_of
 
 OFF = 1 / 3  # of a step: how far a frame may come early or late; a source of three times the rate just keeps it
-STILL = 0.1  # of a large step: what changes less stands still; the codec leaves a trace even of repeated frames
+STILL = 0.03  # of a large step: what changes less stands still; the codec leaves a trace even of repeated frames
 
 
 class PaceExample(NamedTuple):
