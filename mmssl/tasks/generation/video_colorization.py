@@ -183,7 +183,7 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         size = levels[self.stride].shape[-2:]
         parts = [self.embed[str(stride)](levels[stride]).float() for stride in self.strides]
         laid = [functional.interpolate(part, size, mode="bilinear", align_corners=False) for part in parts]
-        return torch.stack(laid).sum(dim=0).flatten(2).transpose(1, 2).unflatten(0, (-1, FRAMES))
+        return torch.as_tensor(torch.stack(laid).sum(dim=0).flatten(2).transpose(1, 2).unflatten(0, (-1, FRAMES)))
 
     def forward(self, example: ColorizationExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Negative log likelihood of the target's colours, averaged over the valid clips of all ranks."""
