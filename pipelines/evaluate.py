@@ -16,6 +16,7 @@ from rich.table import Table
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.scores import Scores
 from mmssl.nn.encoders import encoders_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
@@ -62,7 +63,7 @@ def action(
     console = Console()
     with _progress(console) as progress:
         bar = progress.add_task("features", total=None)
-        scores = EVALUATIONS["action"](
+        scores: Scores = EVALUATIONS["action"](
             encoders,
             shards,
             train,

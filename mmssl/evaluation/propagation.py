@@ -85,10 +85,10 @@ def cell_features(
     made = []
     for part in frames.split(batch):
         shown = part.float() / 255
-        if how.grey:
-            shown = lightness_picture(rgb_to_lab(shown))
         if size != shown.shape[-2:]:
             shown = functional.interpolate(shown, size, mode="bilinear", align_corners=False, antialias=True)
+        if how.grey:
+            shown = lightness_picture(rgb_to_lab(shown))
         levels = chosen(shown).levels
         cells = levels[min(how.strides)].shape[-2:]
         described = []

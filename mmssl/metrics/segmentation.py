@@ -30,10 +30,18 @@ def boundaries(masks: torch.Tensor) -> torch.Tensor:
 
 def widened(masks: torch.Tensor, radius: int) -> torch.Tensor:
     """Bool [N, H, W]: within `radius` pixels (Euclidean) of a pixel of the masks [N, H, W]."""
-    offsets = torch.arange(-radius, radius + 1, device=masks.device)
-    disc = (offsets[:, None].square() + offsets.square() <= radius**2).float()
-    near = functional.conv2d(masks[:, None].float(), disc[None, None], padding=radius)
-    return near[:, 0] > 0.5
+    height, width = masks.shape[-2:]
+    padded = functional.pad(masks.int(), (radius, radius))
+    sums = functional.pad(padded.cumsum(dim=-1), (1, 0))
+    near = torch.zeros_like(masks)
+    # Row by row of the disc: how many pixels lie in a stretch is a difference of two running sums.
+    for down in range(-min(radius, height - 1), min(radius, height - 1) + 1):
+        half = math.isqrt(radius**2 - down**2)
+        first = radius - half
+        stretch = sums[..., first + 2 * half + 1 : first + 2 * half + 1 + width] > sums[..., first : first + width]
+        low, high = max(0, down), min(height, height + down)
+        near[..., low:high, :] |= stretch[..., low - down : high - down, :]
+    return near
 
 
 def boundary_accuracy(found: torch.Tensor, truth: torch.Tensor, tolerance: float = BOUNDARY_TOLERANCE) -> torch.Tensor:

@@ -54,7 +54,7 @@ class ColorizationExample(NamedTuple):
 
     grey: torch.Tensor  # float32 [4 B, 3, S, S] in [0, 1], lightness; the frames of a clip lie together, target last
     reference: torch.Tensor  # int64 [B, 3 N] in 0..K-1, cluster of each cell of the references, earliest frame first
-    label: torch.Tensor  # int64 [B, N], cluster of each cell of the target
+    target: torch.Tensor  # int64 [B, N], cluster of each cell of the target
     colours: torch.Tensor  # float32 [B, COLOURS, 2], a and b of some cells
     weight: torch.Tensor  # float32 [B], 0 where the clip has no picture
 
@@ -79,7 +79,7 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
     needs: ClassVar = ("picture",)
     score = Score("balanced_accuracy", floor=None, ceiling=1.0)
     ablated_input: ClassVar = "picture"
-    paired: ClassVar = ("label",)
+    paired: ClassVar = ("target",)
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         return ColorizationExample(
             grey=lightness_picture(lab),
             reference=cluster[:, : REFERENCES * cells],
-            label=cluster[:, REFERENCES * cells :],
+            target=cluster[:, REFERENCES * cells :],
             colours=colours.gather(1, some[..., None].expand(-1, -1, 2)),
             weight=valid_rows(self, batch),
         )
@@ -183,8 +183,7 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         size = levels[self.stride].shape[-2:]
         parts = [self.embed[str(stride)](levels[stride]).float() for stride in self.strides]
         laid = [functional.interpolate(part, size, mode="bilinear", align_corners=False) for part in parts]
-        cells = torch.stack(laid).sum(dim=0).flatten(2).transpose(1, 2)
-        return torch.as_tensor(cells.unflatten(0, (-1, FRAMES)))
+        return torch.as_tensor(torch.stack(laid).sum(dim=0).flatten(2).transpose(1, 2).unflatten(0, (-1, FRAMES)))
 
     def forward(self, example: ColorizationExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Negative log likelihood of the target's colours, averaged over the valid clips of all ranks."""
@@ -196,9 +195,9 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         )
         shown = torch.zeros(len(copied), self.clusters, dtype=torch.bool, device=copied.device)
         shown = shown.scatter(1, example.reference, True)  # [B, K], the colours that there are to copy
-        known = shown.gather(1, example.label)
+        known = shown.gather(1, example.target)
         weight = example.weight * known.any(dim=1)
-        loss = global_mean(pointer_nll(copied, example.label, known), weight)
+        loss = global_mean(pointer_nll(copied, example.target, known), weight)
         return Outcome(
             losses={"nll": loss},
             metrics=self._metrics(example, copied.detach(), known, weight),
@@ -212,11 +211,11 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         counts = functional.one_hot(example.reference, self.clusters).sum(dim=1)
         answers = {
             "pointer": copied.argmax(dim=2),
-            "copy": example.reference[:, -example.label.shape[1] :],
-            "majority": counts.argmax(dim=1, keepdim=True).expand_as(example.label),
+            "copy": example.reference[:, -example.target.shape[1] :],
+            "majority": counts.argmax(dim=1, keepdim=True).expand_as(example.target),
         }
-        right = {name: (answer == example.label) & known for name, answer in answers.items()}
-        of = functional.one_hot(example.label, self.clusters).float() * known[..., None]  # [B, N, K]
+        right = {name: (answer == example.target) & known for name, answer in answers.items()}
+        of = functional.one_hot(example.target, self.clusters).float() * known[..., None]  # [B, N, K]
         there = of.sum(dim=1)
 
         def balanced(hits: torch.Tensor) -> torch.Tensor:

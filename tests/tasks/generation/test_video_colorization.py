@@ -119,12 +119,12 @@ def test_labels_are_the_clusters_of_the_cells_mean_colour() -> None:
         films[film] = np.array(colour, dtype=np.uint8)[:, None, None]
     task = task_of()
     example = example_of(task, films)
-    assert example.label.shape == (3, 64)
+    assert example.target.shape == (3, 64)
     assert example.reference.shape == (3, REFERENCES * 64)
     for film in range(3):
         lab = rgb_to_lab(torch.from_numpy(films[film, 0]).float() / 255)[1:, 0, 0]
         wanted = int((task.centroids - lab).square().sum(dim=1).argmin())
-        assert example.label[film].unique().tolist() == example.reference[film].unique().tolist() == [wanted]
+        assert example.target[film].unique().tolist() == example.reference[film].unique().tolist() == [wanted]
         assert torch.allclose(example.colours[film], lab.expand(len(example.colours[film]), 2), atol=1e-3)
 
 
@@ -175,7 +175,7 @@ def test_other_numbers_for_the_clusters_change_nothing() -> None:
     task = multitask.tasks["task"]
     example = example_of(task, patched_films(6, 0))
     other = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-    renamed = example._replace(reference=other[example.reference], label=other[example.label])
+    renamed = example._replace(reference=other[example.reference], target=other[example.target])
     one, two = (task(e, multitask.encoders, LATE) for e in (example, renamed))
     assert torch.allclose(one.loss, two.loss, atol=1e-6)
     for name in ("balanced_accuracy", "floor", "accuracy", "changed_accuracy"):
@@ -190,7 +190,7 @@ def test_metrics_are_the_means_over_clusters_in_loops() -> None:
     outcome = task(example, multitask.encoders, LATE)
     copied = example.reference[:, -64:]
     wanted, changed = [], []
-    for label, copy, reference in zip(example.label, copied, example.reference, strict=True):
+    for label, copy, reference in zip(example.target, copied, example.reference, strict=True):
         there = [c for c in label.unique() if bool((reference == c).any())]
         wanted.append(np.mean([float((copy[label == c] == c).float().mean()) for c in there]))
         changed.append(float((label == copy).float().mean()))
@@ -204,9 +204,9 @@ def test_cells_of_a_colour_that_no_reference_shows_do_not_count() -> None:
     task = multitask.tasks["task"]
     example = example_of(task, patched_films(4, 0))
     strange = example._replace(
-        reference=torch.zeros_like(example.reference), label=torch.where(example.label > 0, 9, 0)
+        reference=torch.zeros_like(example.reference), target=torch.where(example.target > 0, 9, 0)
     )
-    strange.label[0] = 9
+    strange.target[0] = 9
     outcome = task(strange, multitask.encoders, LATE)
     assert float(outcome.loss.detach()) == pytest.approx(0.0, abs=1e-5)  # only colour 0 can be copied, and is
     assert [float(x) for x in outcome.metrics["balanced_accuracy"]] == [3, 3]
