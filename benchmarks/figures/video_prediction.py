@@ -79,7 +79,7 @@ def qualities(multitask: MultiTask, batches: list[Batch], shuffle: bool = False)
 
 
 @torch.inference_mode()
-def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 3) -> None:
+def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 2) -> None:
     """Strips of the clips in which most moves: what is seen, what comes, what is predicted, how wrong a copy is."""
     task: Any = multitask.tasks[NAME]
     example = task.pretext(batch, batch.draws(NAME), LATE)
@@ -105,7 +105,7 @@ def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 3) -> None:
             axis.set_axis_off()
             if line is axes.reshape(len(rows), -1)[0]:
                 axis.set_title(title, fontsize=9)
-    figure.savefig(out, dpi=60)
+    figure.savefig(out, dpi=56)
 
 
 def main(run: str, shards: str, out: str, clips: str = "128") -> None:
