@@ -216,6 +216,10 @@ class Batch:
         rows = torch.arange(len(self), device=self.device)[:, None]
         return self.frames[rows, view, index]
 
+    def frame_times_at(self, times: torch.Tensor, view: int = 0) -> torch.Tensor:
+        """Float64 [B, K]: when the frames on screen at the wanted times began."""
+        return self.frame_times[:, view].gather(1, self._places(times, view))
+
     def motion_at(self, times: torch.Tensor, view: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """Float32 [B, K, 2, h, w] and bool [B, K, h, w]: motion and where it is known, of the frames at the times.
 
