@@ -21,5 +21,6 @@ def sequence_l1(
     error = (flows.float() - truth.float()).abs().mean(dim=2)  # [K, N, H, W]
     error = torch.where(counted, error, torch.zeros_like(error)).flatten(2).sum(dim=2)
     error = error / counted.flatten(1).sum(dim=1).clamp(min=1)
-    weight = gamma ** torch.arange(len(flows) - 1, -1, -1, device=flows.device, dtype=torch.float32)
-    return (error * weight[:, None]).sum(dim=0)
+    powers = torch.arange(len(flows) - 1, -1, -1, device=flows.device, dtype=torch.float32)
+    weight = torch.full_like(powers, gamma).pow(powers)
+    return torch.as_tensor((error * weight[:, None]).sum(dim=0))

@@ -145,8 +145,13 @@ class Encoders(nn.Module):
         return bundle.eval()
 
     @staticmethod
-    def load_head(folder: Path | str, task: str, kind: type[HeadT] = Matcher) -> HeadT:  # type: ignore[assignment]
-        """Load a head that a task exported (`heads/<task>.safetensors`).
+    def load_head(folder: Path | str, task: str) -> Matcher:
+        """Load a head that a task exported to compare modalities; see `load_exported`."""
+        return Encoders.load_exported(folder, task, Matcher)  # type: ignore[type-abstract]  # a kind of it is loaded
+
+    @staticmethod
+    def load_exported(folder: Path | str, task: str, kind: type[HeadT]) -> HeadT:
+        """Load a head of any kind that a task exported (`heads/<task>.safetensors`).
 
         Raises:
             UserError: the task exported none, or one that is no `kind`.

@@ -71,13 +71,13 @@ class FlowEstimator(nn.Module):
 
 
 def load_estimator(folder: Path | str, task: str = "flow_estimation") -> Callable[[torch.Tensor, torch.Tensor], Any]:
-    """What estimates flow float32 [N, 2, H, W] (pixels) between frames float [N, 3, H, W] in [0, 1], from a run's folder.
+    """A run's trained estimator: flow float32 [N, 2, H, W] in pixels between frames float [N, 3, H, W] in [0, 1].
 
     Raises:
         UserError: the folder has no encoders or no flow estimator.
     """
     encoders = Encoders.from_pretrained(folder)
-    head = Encoders.load_head(folder, task, FlowEstimator)
+    head = Encoders.load_exported(folder, task, FlowEstimator)
 
     @torch.inference_mode()
     def estimate(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,9 @@
 All pairs of places of two feature maps are compared once; a recurrent cell looks up that table around where its
 estimate leads, and corrects the estimate, several times over. Differences from RAFT-small: the features are an
 encoder's two finest maps (stride 4 instead of 8, two levels of the table instead of four, as small pictures move
-little), and flow is brought to full size by the convex combinations of the large RAFT.
+little), normalised over each picture; the first estimate is not zero but what the table says, the mean place by
+likeness (as in GMFlow, arXiv 2111.13680, here among near places), so that features learn to match from the first step;
+and flow is brought to full size by the convex combinations of the large RAFT.
 """
 
 from __future__ import annotations
@@ -54,14 +56,13 @@ class RecurrentFlow(nn.Module):
         self.blend = nn.Sequential(nn.Conv2d(hidden, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 9 * self.stride**2, 1))
 
     def forward(self, first: Levels, second: Levels) -> torch.Tensor:
-        """Float32 [iterations, N, 2, H, W], pixels; H and W are the maps' sides times the finest stride."""
+        """Float32 [1 + iterations, N, 2, H, W], pixels; H and W are the maps' sides times the finest stride."""
         one, two = self._read(first), self._read(second)
-        table = self._table(self.compare(one), self.compare(two))
+        table = self._table(self._compared(one), self._compared(two))
         state, given = self.context(one).split(self.hidden, dim=1)
         state, given = torch.tanh(state), torch.relu(given)
-        rows, _, height, width = one.shape
-        flow = torch.zeros(rows, 2, height, width, device=one.device)  # in cells of the finest map
-        found = []
+        flow = self._matched(table, one)  # in cells of the finest map
+        found = [self.stride * F.interpolate(flow, scale_factor=self.stride, mode="bilinear", align_corners=False)]
         for _ in range(self.iterations):
             flow = flow.detach()
             seen = torch.relu(self.seen(self._look_up(table, flow)))
@@ -77,6 +78,14 @@ class RecurrentFlow(nn.Module):
         coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
         return torch.relu(torch.cat([fine, coarse.to(fine.dtype)], dim=1))
 
+    def _compared(self, read: torch.Tensor) -> torch.Tensor:
+        """Features of zero mean and unit spread over each picture: what all places share would hide what tells them
+        apart, as every likeness were nearly the same."""
+        found = self.compare(read).float()
+        centred = found - found.mean(dim=(2, 3), keepdim=True)
+        unit: torch.Tensor = centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)
+        return unit
+
     def _table(self, one: torch.Tensor, two: torch.Tensor) -> list[torch.Tensor]:
         """Likeness of every place of the first map to every place of the second: [N h w, 1, h', w'] by resolution."""
         rows, channels, height, width = one.shape
@@ -85,6 +94,16 @@ class RecurrentFlow(nn.Module):
         for _ in range(self.levels - 1):
             levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
         return levels
+
+    def _matched(self, table: Sequence[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+        """The first estimate: the mean of the places around, each weighted by its likeness (softmax)."""
+        rows, _, height, width = like.shape
+        side = 2 * self.radius + 1
+        seen = self._look_up(table[:1], torch.zeros(rows, 2, height, width, device=like.device))
+        share = seen.softmax(dim=1).view(rows, side, side, height, width)
+        steps = torch.arange(-self.radius, self.radius + 1, device=like.device, dtype=share.dtype)
+        x, y = share.sum(dim=1), share.sum(dim=2)  # [N, side, h, w]
+        return torch.stack([(part * steps[:, None, None]).sum(dim=1) for part in (x, y)], dim=1)
 
     def _look_up(self, table: Sequence[torch.Tensor], flow: torch.Tensor) -> torch.Tensor:
         """[N, levels (2 r + 1)^2, h, w]: the table around the places that flow leads to."""
@@ -109,7 +128,8 @@ class RecurrentFlow(nn.Module):
     def _update(self, state: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
         keep, use = torch.sigmoid(self.gates(torch.cat([state, given], dim=1))).split(self.hidden, dim=1)
         new = torch.tanh(self.candidate(torch.cat([use * state, given], dim=1)))
-        return state + keep * (new - state)
+        updated: torch.Tensor = state + keep * (new - state)
+        return updated
 
     def _full_size(self, flow: torch.Tensor, blend: torch.Tensor) -> torch.Tensor:
         """Each pixel's flow is a convex combination of the nine cells around it."""

@@ -34,7 +34,8 @@ def warp(later: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 def end_point_error(flow: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Float [N, H, W]: distance in pixels between two flows [N, 2, H, W] at each pixel."""
-    return torch.linalg.vector_norm(flow.float() - truth.float(), dim=1)
+    distance: torch.Tensor = torch.linalg.vector_norm(flow.float() - truth.float(), dim=1)
+    return distance
 
 
 def masked_mean(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -352,7 +352,7 @@ def test_exported_head_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
         return
     if not isinstance(head, Matcher):  # a head of another kind builds itself of its arguments, weights and all
         multitask.encoders.save(tmp_path, multitask.exports())
-        again = Encoders.load_head(tmp_path, name, type(head))
+        again = Encoders.load_exported(tmp_path, name, type(head))
         assert again.state_dict().keys() == head.state_dict().keys()
         assert all(
             torch.equal(a, b) for a, b in zip(again.state_dict().values(), head.state_dict().values(), strict=True)

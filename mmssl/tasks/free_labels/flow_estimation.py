@@ -40,8 +40,8 @@ class FlowExample(NamedTuple):
 class FlowEstimation(PretextTask[Batch, FlowExample]):
     """The flow between neighbouring frames, from the truth of rendered clips.
 
-    In training frames are cropped, mostly about what moves, mirrored (left and right, above and below, rows and columns: flow with them) and
-    change their brightness and contrast together; scores are of whole frames as they are.
+    In training frames are cropped, mostly about what moves, mirrored (left and right, above and below, rows and
+    columns: flow with them) and change their brightness and contrast together; scores are of whole frames as they are.
 
     Args:
         picture: the frames that pairs are neighbours in. Truth is the flow to the next frame of the source: at another
