@@ -80,7 +80,8 @@ class RecurrentFlow(nn.Module):
 
     def _compared(self, read: torch.Tensor) -> torch.Tensor:
         """Features of zero mean and unit spread over each picture: what all places share would hide what tells them
-        apart, as every likeness were nearly the same."""
+        apart, as every likeness were nearly the same.
+        """
         found = self.compare(read).float()
         centred = found - found.mean(dim=(2, 3), keepdim=True)
         unit: torch.Tensor = centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)

@@ -1,4 +1,4 @@
-"""Flow from every source on pictures that move as known: sign, size, unit; and that warping by it brings frames nearer."""
+"""Flow from every source on pictures that move as known: sign, size and unit; warping by it brings frames nearer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow as tensors: warping undoes the movement, errors are those of the formulas, mirrors turn vectors with their places."""
+"""Flow as tensors: warping undoes movement, errors follow the formulas, mirrors turn vectors with their places."""
 
 from __future__ import annotations
 
