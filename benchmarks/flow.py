@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mmssl.batch import Batch
 from mmssl.clip import Span, Window
@@ -100,18 +101,15 @@ def read_flo(path: Path) -> np.ndarray:
     return np.frombuffer(data, "<f4", 2 * width * height, 12).reshape(height, width, 2)
 
 
-def read_ppm(path: Path) -> np.ndarray:
-    """Uint8 [H, W, 3] of a binary PPM without comments."""
-    kind, size, depth, pixels = path.read_bytes().split(b"\n", 3)
-    width, height = map(int, size.split())
-    if (kind, depth) != (b"P6", b"255"):
-        raise ValueError(f"{path} is no binary PPM of 8 bits")
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+def read_picture(path: Path) -> np.ndarray:
+    """Uint8 [H, W, 3] of a picture."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def on_chairs(folder: Path, network: NetworkFlow | None) -> list[dict[str, Any]]:
     """A row a method on the real pair."""
-    frames = [read_ppm(folder / f"0img{number}.ppm").copy() for number in (0, 1)]
+    frames = [read_picture(folder / f"0img{number}.ppm").copy() for number in (0, 1)]
     truth = torch.from_numpy(read_flo(folder / "0flow.flo").copy()).permute(2, 0, 1)[None]
     known = torch.ones(1, *truth.shape[-2:], dtype=torch.bool)
     weights = np.array([0.299, 0.587, 0.114])
@@ -144,11 +142,12 @@ def main() -> None:
     network = None if given.run is None else NetworkFlow(load_estimator(given.run))
     if network is not None:
         methods["trained"] = network
-    rows = on_shards(given.shards, methods, given.clips)
+    rows = []
     if (root := os.environ.get("MMSSL_REAL_DATA")) and (Path(root) / CHAIRS).is_dir():
         rows += on_chairs(Path(root) / CHAIRS, network)
+    rows = on_shards(given.shards, methods, given.clips) + rows
     for row in rows:
-        print(json.dumps(row))
+        print(json.dumps(row), flush=True)
     if given.out is not None:
         given.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

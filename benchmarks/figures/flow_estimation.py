@@ -24,7 +24,7 @@ WHEEL = np.array([colorsys.hsv_to_rgb(hue / 360, 1, 1) for hue in range(360)])
 
 
 def coloured(flow: torch.Tensor, most: float) -> np.ndarray:
-    """Uint8 [H, W, 3] of flow [2, H, W]: direction as hue, speed as saturation up to `most` pixels; white stands still."""
+    """Uint8 [H, W, 3] of flow [2, H, W]: direction as hue, speed up to `most` pixels as saturation; white is still."""
     x, y = flow.numpy()
     hue = np.degrees(np.arctan2(y, x)).astype(int) % 360
     speed = np.clip(np.hypot(x, y) / most, 0, 1)[..., None]

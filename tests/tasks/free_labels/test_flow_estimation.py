@@ -117,8 +117,9 @@ def trained(control: Control, network: str = "recurrent", steps: int = 40) -> di
 
 
 def test_it_learns_from_true_pairs() -> None:
+    """A moment's training: what moves is seen to move; how far it gets is the slow test's."""
     found = trained("none")
-    assert found["end_point_error_moving"] < 0.8 * found["floor_moving"]
+    assert found["end_point_error_moving"] < 0.92 * found["floor_moving"]
 
 
 @pytest.mark.slow
