@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -42,6 +42,19 @@ class Build:
             hint = nearest(class_name, [name for name in vars(module) if name[:1].isupper()])
             raise UserError(f"class_path '{self.class_path}' is not a torch module class{hint}")
         return made(**self.init_args)
+
+
+class Head(Protocol):
+    """A module that a task exports: built again of its class and `init_args`, which JSON can hold."""
+
+    init_args: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its tensors by name."""
+        ...
+
+
+HeadT = TypeVar("HeadT", bound=nn.Module)
 
 
 class Encoders(nn.Module):
@@ -91,7 +104,7 @@ class Encoders(nn.Module):
         """Drop what was shared within the step."""
         self._shared.clear()
 
-    def save(self, folder: Path, heads: Mapping[str, Matcher] | None = None) -> None:
+    def save(self, folder: Path, heads: Mapping[str, Head] | None = None) -> None:
         """Write the bundle and the tasks' exported heads; each file is written aside and renamed."""
         folder.mkdir(parents=True, exist_ok=True)
         config = {
@@ -133,7 +146,16 @@ class Encoders(nn.Module):
 
     @staticmethod
     def load_head(folder: Path | str, task: str) -> Matcher:
-        """Load a head that a task exported (`heads/<task>.safetensors`)."""
+        """Load a head that a task exported to compare modalities; see `load_exported`."""
+        return Encoders.load_exported(folder, task, Matcher)  # type: ignore[type-abstract]  # a kind of it is loaded
+
+    @staticmethod
+    def load_exported(folder: Path | str, task: str, kind: type[HeadT]) -> HeadT:
+        """Load a head of any kind that a task exported (`heads/<task>.safetensors`).
+
+        Raises:
+            UserError: the task exported none, or one that is no `kind`.
+        """
         heads = encoders_folder(folder) / "heads"
         about = heads / f"{task}.json"
         if not about.is_file():
@@ -143,8 +165,8 @@ class Encoders(nn.Module):
             )
         build = Build(**json.loads(about.read_text()))
         head = build.make()
-        if not isinstance(head, Matcher):
-            raise UserError(f"{about}: {build.class_path} is no Matcher")
+        if not isinstance(head, kind):
+            raise UserError(f"{about}: {build.class_path} is no {kind.__name__}")
         head.load_state_dict(load_file(heads / f"{task}.safetensors"))
         return head.eval()
 

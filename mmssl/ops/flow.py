@@ -1,51 +1,89 @@
-"""Optical flow as an input: brought to pixels, without the camera's pan, mirrored together with the picture.
+"""Optical flow as tensors: warping, errors, averages over cells, mirrors.
 
-A stack of flow fields is float32 [B, K, 2, h, w], content's movement (x to the right, y down) in pixels a second.
+Flow is [N, 2, H, W], (x to the right, y down) in pixels between two frames, at the pixels of the earlier one: what is
+at (x, y) there is at (x + u, y + v) in the later one. Masks are bool [N, H, W], True where flow is known.
 """
 
 from __future__ import annotations
 
 import torch
-
-UNIT = 1000  # whole numbers a pixel a second, in `field_motion`
-
-
-def to_pixels(field: torch.Tensor, cell: int, size: tuple[int, int]) -> torch.Tensor:
-    """A field of cells at every pixel, [..., H, W]; cells are repeated, none is mixed with its neighbour.
-
-    Args:
-        field: [..., h, w], of any type.
-        cell: pixels to a side of a cell.
-        size: (H, W); what hangs over at the lower and right edge is cut off.
-    """
-    if cell > 1:
-        field = field.repeat_interleave(cell, dim=-2).repeat_interleave(cell, dim=-1)
-    return field[..., : size[0], : size[1]]
+import torch.nn.functional as F
 
 
-def without_pan(flow: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """The stack less its mean movement over all known places of all its fields; 0 where not known.
+def warp(later: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The later frames as they would look at the time of the earlier ones.
 
     Args:
-        flow: float [B, K, 2, h, w].
-        known: bool [B, K, h, w].
+        later: float [N, C, H, W].
+        flow: float [N, 2, H, W].
+
+    Returns:
+        Float [N, C, H, W], bilinear; and bool [N, H, W], False where flow leads out of the picture (0 there).
     """
-    there = known[:, :, None].to(flow.dtype)
-    mean = (flow * there).sum(dim=(1, 3, 4), keepdim=True) / there.sum(dim=(1, 3, 4), keepdim=True).clamp(min=1)
-    return (flow - mean) * there
+    height, width = later.shape[-2:]
+    y, x = torch.meshgrid(
+        torch.arange(height, device=flow.device), torch.arange(width, device=flow.device), indexing="ij"
+    )
+    at_x, at_y = x + flow[:, 0].float(), y + flow[:, 1].float()
+    inside = (at_x >= 0) & (at_x <= width - 1) & (at_y >= 0) & (at_y <= height - 1)
+    # Sides of one pixel have no extent to normalise by: any place in them is their middle.
+    grid = torch.stack([2 * at_x / max(width - 1, 1) - 1, 2 * at_y / max(height - 1, 1) - 1], dim=-1)
+    found = F.grid_sample(later.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return found * inside[:, None], inside
 
 
-def field_motion(flow: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Int64 [B, K]: mean speed over the known places of each field, in thousandths of a pixel a second.
+def end_point_error(flow: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Float [N, H, W]: distance in pixels between two flows [N, 2, H, W] at each pixel."""
+    distance: torch.Tensor = torch.linalg.vector_norm(flow.float() - truth.float(), dim=1)
+    return distance
 
-    Whole numbers: choices made from their sums are the same whatever the device and the other rows.
+
+def masked_mean(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Float [N]: mean of values [N, H, W] where known; 0 in a row where nothing is."""
+    known = known.to(values.dtype)
+    return (values * known).flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def fl_all(flow: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Float [N]: share of known pixels that are wrong by more than 3 pixels and by more than 5 % (KITTI's Fl-all)."""
+    error = end_point_error(flow, truth)
+    wrong = (error > 3) & (error > 0.05 * torch.linalg.vector_norm(truth.float(), dim=1))
+    return masked_mean(wrong.float(), known)
+
+
+def to_cells(flow: torch.Tensor, known: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean flow of the known pixels of each cell, as the codec's vectors are given.
+
+    Args:
+        flow: float [N, 2, H, W].
+        known: bool [N, H, W].
+        cell: pixels to a side of a cell; cells at the edge may be cut.
+
+    Returns:
+        Float [N, 2, h, w], 0 where nothing is known, and bool [N, h, w], where something is.
     """
-    speed = flow.double().square().sum(dim=2).sqrt() * known
-    mean = speed.sum(dim=(2, 3)) / known.sum(dim=(2, 3)).clamp(min=1)
-    return (mean * UNIT).round().long()
+    share = F.avg_pool2d(known[:, None].float(), cell, ceil_mode=True, count_include_pad=False)
+    mean = F.avg_pool2d(flow * known[:, None], cell, ceil_mode=True, count_include_pad=False)
+    return mean / share.clamp(min=1e-6), share[:, 0] > 0
 
 
-def mirror_flow(flow: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Stacks [B, K, 2, h, w] with left and right exchanged where `flip`, bool [B]: what moved right moves left."""
-    turned = flow.flip(-1) * torch.tensor([-1.0, 1.0], dtype=flow.dtype, device=flow.device)[:, None, None]
-    return torch.where(flip[:, None, None, None, None], turned, flow)
+def mirrored(flow: torch.Tensor, across: torch.Tensor, down: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
+    """Flow of square frames that were mirrored, row by row: vectors change their place and their direction.
+
+    Args:
+        flow: float [N, 2, S, S].
+        across: bool [N], left and right exchanged: x changes its sign.
+        down: bool [N], above and below exchanged: y changes its sign.
+        turned: bool [N], then rows and columns exchanged: x and y change places.
+    """
+    sign = torch.stack([1 - 2 * across.to(flow.dtype), 1 - 2 * down.to(flow.dtype)], dim=1)[:, :, None, None]
+    moved = mirror(flow, across, down, turned) * sign
+    return torch.where(turned[:, None, None, None], moved.flip(1), moved)
+
+
+def mirror(pictures: torch.Tensor, across: torch.Tensor, down: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, ..., S, S] mirrored as `mirrored` says, without a change of their values."""
+    shape = (-1, *[1] * (pictures.ndim - 1))
+    made = torch.where(across.view(shape), pictures.flip(-1), pictures)
+    made = torch.where(down.view(shape), made.flip(-2), made)
+    return torch.where(turned.view(shape), made.transpose(-1, -2), made)

@@ -20,6 +20,7 @@ from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from mmssl.tasks.free_labels.ego_motion import EgoMotion
+from mmssl.tasks.free_labels.flow_estimation import FlowEstimation
 from mmssl.tasks.generation.video_colorization import VideoColorization
 from mmssl.tasks.generation.video_prediction import VideoPrediction
 
@@ -34,6 +35,7 @@ TASKS: dict[str, type[PretextTask[Any, Any]]] = {
     "clip_order_prediction": ClipOrderPrediction,
     "dense_predictive_coding": DensePredictiveCoding,
     "ego_motion": EgoMotion,
+    "flow_estimation": FlowEstimation,
     "order_prediction": OrderPrediction,
     "order_verification": OrderVerification,
     "pace_prediction": PacePrediction,

@@ -19,8 +19,7 @@ from mmssl.batch import Batch, Truth
 from mmssl.clip import Window
 from mmssl.errors import UserError
 from mmssl.nn.blinded import blinded
-from mmssl.nn.encoders import Encoders
-from mmssl.nn.matcher import Matcher
+from mmssl.nn.encoders import Encoders, Head
 from mmssl.randomness import Draws
 
 ExampleT = TypeVar("ExampleT", bound=NamedTuple)
@@ -148,8 +147,8 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
     def after_step(self, encoders: Encoders, carries: Sequence[Mapping[str, torch.Tensor]], moment: Moment) -> None:
         """Update teachers, queues, centroids; once for every optimizer step really made."""
 
-    def exports(self) -> Matcher | None:
-        """The small head needed after training, or None."""
+    def exports(self) -> Head | None:
+        """The small head needed after training (a `Matcher`, or what else builds itself of `init_args`), or None."""
         return None
 
 
@@ -247,7 +246,7 @@ class MultiTask(nn.Module):
         for name, task_carries in carries.items():
             self.tasks[name].after_step(self.encoders, task_carries, moment)
 
-    def exports(self) -> dict[str, Matcher]:
+    def exports(self) -> dict[str, Head]:
         """Heads to be saved, by task."""
         heads = {name: task.exports() for name, task in self.tasks.items()}
         return {name: head for name, head in heads.items() if head is not None}

@@ -19,7 +19,7 @@ from mmssl.clip import Window
 from mmssl.data.flow import CodecFlow, DISFlow, FlowSource
 from mmssl.metrics.collapse import Collapse, measure_collapse
 from mmssl.nn.encoders import Encoders
-from mmssl.ops.flow import to_pixels, without_pan
+from mmssl.ops.flow_input import to_pixels, without_pan
 from mmssl.tasks.base import Moment, MultiTask
 from mmssl.training.budget import SharedBudget
 from mmssl.training.feed import Feed

@@ -40,7 +40,7 @@ from mmssl.nn.matcher import Matcher
 from mmssl.ops.augment import colour_jitter
 from mmssl.ops.channel_split import one_channel
 from mmssl.ops.crops import crop_at, mirror
-from mmssl.ops.flow import field_motion, mirror_flow, to_pixels, without_pan
+from mmssl.ops.flow_input import field_motion, mirror_flow, to_pixels, without_pan
 from mmssl.ops.partners import ring_partner
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
