@@ -116,9 +116,9 @@ def trained(control: Control, network: str = "recurrent", steps: int = 40) -> di
     return {name: float(total) / float(count) for name, (total, count) in metrics.items()}
 
 
-def test_it_learns_from_true_pairs() -> None:
-    """A moment's training: what moves is seen to move. How far it gets on rendered clips is measured by
-    `benchmarks.flow`; on pictures this small longer training gives up what moves for the still ground."""
+def test_what_moves_is_matched_soon() -> None:
+    """Not that it learns: likeness finds part of the movement even with untrained features (blind training leaves as
+    much). What training adds is measured on rendered clips by `benchmarks.flow`."""
     found = trained("none")
     assert found["end_point_error_moving"] < 0.92 * found["floor_moving"]
 
@@ -127,5 +127,4 @@ def test_it_learns_from_true_pairs() -> None:
 @pytest.mark.parametrize("control", ["broken_pairs", "blind"])
 def test_it_learns_nothing_from_broken_pairs_or_blind(control: Control) -> None:
     found = trained(control)
-    assert found["end_point_error_moving"] > 0.97 * found["floor_moving"]
     assert found["end_point_error"] > 0.95 * found["floor"]
