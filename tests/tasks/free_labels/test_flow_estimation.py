@@ -116,18 +116,11 @@ def trained(control: Control, network: str = "recurrent", steps: int = 40) -> di
     return {name: float(total) / float(count) for name, (total, count) in metrics.items()}
 
 
-def test_it_learns_from_true_pairs() -> None:
-    """A moment's training: what moves is seen to move; how far it gets is the slow test's."""
+def test_what_moves_is_matched_soon() -> None:
+    """Not that it learns: likeness finds part of the movement even with untrained features (blind training leaves as
+    much). What training adds is measured on rendered clips by `benchmarks.flow`."""
     found = trained("none")
     assert found["end_point_error_moving"] < 0.92 * found["floor_moving"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["recurrent", "stacked"])
-def test_it_learns_far_beyond_the_floor(network: str) -> None:
-    found = trained("none", network, 200)
-    assert found["end_point_error"] < 0.6 * found["floor"]
-    assert found["end_point_error_moving"] < 0.6 * found["floor_moving"]
 
 
 @pytest.mark.slow
