@@ -139,7 +139,8 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         level = self.project(level)
         if max(level.shape[-2:]) > self.grid:
             level = functional.adaptive_avg_pool2d(level, self.grid)
-        return torch.as_tensor(level.unflatten(0, blocks.shape[:2]))
+        made: torch.Tensor = level.unflatten(0, blocks.shape[:2])
+        return made
 
     def predict(self, seen: torch.Tensor) -> torch.Tensor:
         """[B, 3, D, h, w]: the features of the next blocks, from those of the seen ones, [B, S, D, h, w]."""
