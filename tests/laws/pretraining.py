@@ -1,7 +1,7 @@
-"""One task trained for a moment three times: as it is meant, with broken pairs, and blind; scored on true held-out clips.
+"""One task trained for a moment in three ways: as it is meant, with broken pairs, and blind; scored on true clips.
 
-What is taken from the task is what a run takes with ``train.control`` (`mmssl.tasks.base.MultiTask`), so that the law
-judges the controls that users have. Most tasks are taught in their own test files, see `test_label_is_true`.
+What is taken from the task is what a run takes with ``train.control`` (`mmssl.tasks.base.MultiTask`): the law judges
+the controls that users have. Most tasks are taught in their own test files, see `test_label_is_true`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Law 6: what a task learns is the link between its input and its label, and nothing else.
 
-Trained as it is meant it gets far above its floor on true held-out clips; trained with broken pairs or blind it stays at
-the floor. The first tasks are taught here in the worlds they share, the others in their own test files, each in a world
+Trained as it is meant it gets far above its floor on true held-out clips; with broken pairs or blind it stays at the
+floor. The first tasks are taught here in the worlds they share, the others in their own test files, each in a world
 that suits it.
 """
 
