@@ -239,3 +239,11 @@ def test_nothing_of_time_is_known_of_films_that_stand_still() -> None:
     assert mean(moving, "temporal_top1") > 0.6
     assert abs(mean(still, "temporal_top1") - 1 / 3) < 0.03
     assert mean(still, "top1") < 0.4
+
+
+def test_one_vector_for_everything_finds_nothing() -> None:
+    task = coding_task()
+    same = torch.ones(6, 3, 4, 5)
+    metrics = task._metrics(same, same, torch.ones(6), torch.rand(6).double())
+    found = {name: float(total / count) for name, (total, count) in metrics.items()}
+    assert found == pytest.approx({"top1": 1 / 12, "temporal_top1": 1 / 3, "dense_top1": 1 / 72}, rel=1e-5)
