@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -123,3 +124,12 @@ def test_soundstage_poses_are_given_by_the_stream() -> None:
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="ego_motion"):
         EgoMotion(SPAN, **bad)
+
+
+def test_no_camera_is_followed_behind_the_end_of_a_clip() -> None:
+    """The last frame stands still there, beside vectors that are repeated."""
+    task = EgoMotion(SPAN, (64, 64), "vectors", gap_seconds=(1.0, 1.2))
+    batch = World(16, task.window, seed=1).batch(range(16))
+    short = dataclasses.replace(batch, duration=torch.full_like(batch.duration, 0.9), _made={})
+    short = dataclasses.replace(short, wanted_times=short.times(SPAN)[:, None], _made={})
+    assert float(task.pretext(short, short.draws("task"), LATE).weight.sum()) == 0
