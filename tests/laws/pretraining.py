@@ -21,6 +21,7 @@ from mmssl.tasks.base import Control, Moment, MultiTask, PretextTask
 from tests.batches import World, small_encoders, truth_of
 from tests.tasks.context.scenes import moving_discs, picture_batch, upright_houses
 from tests.tasks.context.training import small_bundle
+from tests.tasks.fitting import fit
 
 HELD_OUT = 128  # clips
 
@@ -89,22 +90,14 @@ def teach(name: str, control: Control, seed: int = 0) -> tuple[float, int]:
         torch.manual_seed(seed)
         task = TASKS[name](**plan.settings)
         encoders: Encoders = small_bundle(seed=seed) if plan.films else small_encoders(seed)
-        multitask = MultiTask(encoders, {name: task}, control=control).train()
-        optimizer = torch.optim.AdamW(multitask.parameters(), lr=plan.learning_rate, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=steps, pct_start=0.1)
-        seen = clips(plan, task, plan.seen, 1)
-        for step in range(steps):
-            first, epoch = step * plan.batch_size % plan.seen, step * plan.batch_size // plan.seen
-            batch = seen(first, plan.batch_size, epoch)
-            moment = Moment(step, steps, epoch, step / steps)
-            loss, outcomes = multitask(batch, moment, truth=truth_of(batch))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            multitask.after_step({name: [outcomes[name].carry]}, moment)
-        multitask.eval()
+        multitask = MultiTask(encoders, {name: task}, control=control)
+        seen, each = clips(plan, task, plan.seen, 1), plan.batch_size
+        fit(
+            multitask,
+            lambda step: seen(step * each % plan.seen, each, step * each // plan.seen),
+            steps,
+            plan.learning_rate,
+        )
         held_out = clips(plan, task, HELD_OUT, 2)
         total = count = 0.0
         with torch.no_grad():

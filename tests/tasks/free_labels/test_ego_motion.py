@@ -13,6 +13,7 @@ from mmssl.nn.encoders import Build, Encoders
 from mmssl.tasks.base import Control, Moment, MultiTask
 from mmssl.tasks.free_labels.ego_motion import EgoMotion
 from tests.batches import World, truth_of
+from tests.tasks.fitting import fit
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 1, 0.9)
 SPAN = Span(1.6, 5.0)
@@ -87,18 +88,13 @@ def trained_score(control: Control, steps: int) -> tuple[float, float]:
         torch.manual_seed(0)
         build = Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": (16, 16, 16)})
         multitask = MultiTask(Encoders({"image": build}), {"task": task}, control=control)
-        optimizer = torch.optim.AdamW(multitask.parameters(), lr=4e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
-        for step in range(steps):
-            rows = range(step * 32 % 256, step * 32 % 256 + 32)
-            moment = Moment(step, steps, 0, step / steps)
-            loss, outcomes = multitask(world.batch(rows, epoch=step), moment)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            multitask.after_step({"task": [outcomes["task"].carry]}, moment)
-        multitask.eval()
+        fit(
+            multitask,
+            lambda step: world.batch(range(step * 32 % 256, step * 32 % 256 + 32), epoch=step),
+            steps,
+            4e-3,
+            clipped=None,
+        )
         with torch.no_grad():
             metrics = multitask(held.batch(range(128)), LATE)[1]["task"].metrics
     return tuple(float(metrics[n][0] / metrics[n][1]) for n in ("accuracy", "floor"))  # type: ignore[return-value]
