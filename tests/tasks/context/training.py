@@ -27,9 +27,7 @@ def small_bundle(width: int = 32, seed: int = 0, modality: str = "image") -> Enc
 @functools.lru_cache(maxsize=8)
 def _drawn(films: Films, count: int, seed: int) -> np.ndarray:
     """The films, drawn once for all trainings of a process."""
-    drawn = films(count, seed)
-    drawn.setflags(write=False)
-    return drawn
+    return films(count, seed)
 
 
 def train_and_score(
