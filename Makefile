@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Every test process takes one thread; more processes than two were not tried.
+TEST_PROCESSES ?= 2
 
 .PHONY: demo test test-all lint bench clean
 .DEFAULT_GOAL := test
@@ -20,10 +22,10 @@ demo: $(STAMP)
 	$(BIN)/mmssl demo --out demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --durations=15 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=15 $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest --durations=30 -m 'not gpu' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations=30 -m 'not gpu' $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

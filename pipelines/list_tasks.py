@@ -11,13 +11,12 @@ def run() -> None:
     from mmssl.tasks import TASKS
 
     table = Table(title="Pretext tasks")
-    for column in ("task", "needs", "encoders", "score", "floor", "ceiling", "what it is"):
-        table.add_column(column)
+    for column in ("task", "needs", "score, floor to ceiling"):
+        table.add_column(column, no_wrap=column == "task")
+    table.add_column("what it is", ratio=1)
     for name, task in TASKS.items():
         about = (task.__doc__ or "").strip().splitlines()[0]
-        score = task.score
-        floor = "batch" if score.floor is None else f"{score.floor:.3g}"
-        table.add_row(
-            name, ", ".join(task.needs), ", ".join(task.uses), score.metric, floor, f"{score.ceiling:g}", about
-        )
+        floor = "the batch's" if task.score.floor is None else f"{task.score.floor:.3g}"
+        needs = ", ".join(task.needs) + (f"; the truth: {', '.join(task.needs_truth)}" if task.needs_truth else "")
+        table.add_row(name, needs, f"{task.score.metric}, {floor} to {task.score.ceiling:g}", about)
     Console().print(table)

@@ -12,8 +12,14 @@ from tests.requirements import NOT_SEEN
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if NOT_SEEN:
+    """List what the tests asked for and did not find; told by their reports, which come from every process."""
+    found = set()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        name, mark, why = reason.removeprefix("Skipped: ").partition(NOT_SEEN)
+        if mark:
+            found.add(f"{name}: {why}")
+    if found:
         terminalreporter.section("not seen here")
-        for name, reasons in sorted(NOT_SEEN.items()):
-            for why in sorted(reasons):
-                terminalreporter.write_line(f"{name}: {why}")
+        for line in sorted(found):
+            terminalreporter.write_line(line)

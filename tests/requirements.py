@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-NOT_SEEN: dict[str, set[str]] = {}
+NOT_SEEN = " not seen here: "  # between the name and the reason of such a skip
 
 
 def require(name: str, seen: bool, why: str) -> None:
@@ -19,8 +19,7 @@ def require(name: str, seen: bool, why: str) -> None:
         return
     if name in os.environ.get("MMSSL_REQUIRE", "").split(","):
         pytest.fail(f"MMSSL_REQUIRE names {name}, which is not here: {why}")
-    NOT_SEEN.setdefault(name, set()).add(why)
-    pytest.skip(f"{name} not seen here: {why}")
+    pytest.skip(f"{name}{NOT_SEEN}{why}")
 
 
 def chromium() -> str:

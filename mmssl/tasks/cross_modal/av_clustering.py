@@ -134,6 +134,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
     needs: ClassVar = ("picture", "sound")
     score = Score("accuracy", floor=None, ceiling=1.0)
     ablated_input: ClassVar = "sound"
+    negatives: ClassVar = True  # features are standardised over the batch
     paired: ClassVar = ("wave",)
 
     def __init__(

@@ -5,7 +5,7 @@ Subtitles come early or late and half of them speak of something else, so the cl
 sentences form a bag of which at least one is taken to fit.
 
 Counter-measures: sentences of stop words alone are dropped; a sentence that says the same as one of the clip's own
-bag is no negative for it, nor a rival when the score is taken. Default is the cosine with a learned temperature: the
+bag is no negative for it, nor a rival when recall is counted. Default is the cosine with a learned temperature: the
 paper's bare dot product needs batches of thousands to keep its scale in check, ours have tens (``normalise: false``
 gives the paper's). A bag of one sentence is plain NCE.
 

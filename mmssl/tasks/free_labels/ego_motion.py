@@ -20,7 +20,7 @@ the one that has moved.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
         size: (height, width) of the decoded frames.
         labels: where the labels come from: "pose" (rendered scenes built with dense truth), "vectors" (any film) or
             "warp" (any frame).
-        gap_seconds: least and most time between the two frames.
+        gap_seconds: least and most time between the two frames, within `picture`.
         bins: classes of each dimension.
         width: channels of the network on the two frames' features.
         learned_from: motions that the bins' edges are learned from, at the beginning of the training.
@@ -103,9 +103,11 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
             self.needs_truth = ()  # type: ignore[misc, assignment]  # of this one object
         self.motion_from, self.picture, self.width = labels, picture, width
         self.least, self.most = (max(1, round(seconds * picture.rate)) for seconds in gap_seconds)
-        self.least, self.most = (min(steps, picture.count - 1) for steps in (self.least, self.most))
-        if not 1 <= self.least <= self.most:
-            raise ValueError(f"ego_motion: gap_seconds {gap_seconds} do not fit into {picture.count} frames")
+        if not self.least <= self.most < picture.count:
+            raise ValueError(
+                f"ego_motion: gap_seconds {gap_seconds} are {self.least} to {self.most} steps, which do not rise or do "
+                f"not fit between {picture.count} frames"
+            )
         self.parts = POSE_PARTS if labels == "pose" else SIMILARITY_PARTS
         scales = POSE_SCALES if labels == "pose" else SIMILARITY_SCALES
         self.window = Window(picture=picture, size=size, motion=labels == "vectors", truth=self.needs_truth)
@@ -232,7 +234,3 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
         for carry in carries:
             motion, weight = (distributed.gather(carry[name]) for name in ("motion", "weight"))
             self.bins.take(motion[weight > 0])
-
-    def exports(self) -> Any:
-        """Nothing is needed afterwards."""
-        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,12 @@ def small_bundle(width: int = 32, seed: int = 0, modality: str = "image") -> Enc
         torch.manual_seed(seed)
         build = Build(f"mmssl.nn.{modality}.Small{modality.title()}Encoder", {"width": width, "channels": (16, 16, 16)})
         return Encoders({modality: build})
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(films: Films, count: int, seed: int) -> np.ndarray:
+    """The films, drawn once for all trainings of a process."""
+    return films(count, seed)
 
 
 def train_and_score(
@@ -48,7 +55,7 @@ def train_and_score(
         torch.manual_seed(0)
         (modality,) = task.uses.values()
         multitask = MultiTask(small_bundle(modality=modality), {"task": task}, control=control)
-        seen = films(512, 1)
+        seen = _drawn(films, 512, 1)
 
         def batch_of(step: int) -> Batch:
             first = step * batch_size % len(seen)
@@ -56,6 +63,6 @@ def train_and_score(
 
         fit(multitask, batch_of, steps, learning_rate, clipped=None)
         with torch.no_grad():
-            _, outcomes = multitask(picture_batch(films(128, 2), first=10**6), Moment(steps, steps, 0, 1.0))
+            _, outcomes = multitask(picture_batch(_drawn(films, 128, 2), first=10**6), Moment(steps, steps, 0, 1.0))
         total, count = outcomes["task"].metrics[task.score.metric]
         return float(total / count)
