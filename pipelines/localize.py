@@ -17,6 +17,7 @@ from mmssl.localization.draw import Drawn, any_absent, any_boxes, clip_of_file, 
 from mmssl.localization.evaluate import evaluate_localization
 from mmssl.localization.maps import check_head
 from mmssl.localization.presence import evaluate_presence
+from mmssl.localization.prior import check_prior
 from mmssl.nn.encoders import Encoders
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
@@ -71,6 +72,7 @@ def run(
     else:
         assert video is not None
         clips, total, scored = iter([clip_of_file(video)]), 1, False
+    prior = _prior(object_prior, scored)
     _make(out)
     console = Console()
     drawn: list[Drawn] = []
@@ -98,7 +100,7 @@ def run(
                 workers=workers,
                 device=on,
                 seed=seed,
-                prior=None if object_prior is None else Encoders.from_pretrained(object_prior),
+                prior=prior,
                 progress=lambda done, whole: progress.update(bar, completed=done, total=whole),
             ).as_dict()
         if scored and shards is not None and any_absent(shards):
@@ -132,6 +134,17 @@ def _make(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another one") from error
+
+
+def _prior(folder: Path | None, scored: bool) -> Encoders | None:
+    """The bundle of an object prior, refused before anything is drawn where it cannot serve."""
+    if folder is None:
+        return None
+    if not scored:
+        raise UserError("--object-prior adds rows to the scores, and nothing is scored without shards that have boxes")
+    prior = Encoders.from_pretrained(folder)
+    check_prior(prior)
+    return prior
 
 
 def print_scores(console: Console, results: dict[str, Any]) -> None:

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from mmssl.data.dense_truth import BadTruth, load_arrays
 from mmssl.data.media import IMAGE_SUFFIXES, MediaError, open_media, video_stream
 from mmssl.errors import UserError
 
@@ -40,8 +42,10 @@ def masked_clips(folder: Path, split: str = "test", limit: int | None = None) ->
         limit: how many clips at most.
 
     Raises:
-        UserError: it is neither, or a clip cannot be read.
+        UserError: it is neither, a clip cannot be read, or the limit is below 1.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit={limit}: at least 1 clip is needed; leave it out for all")
     if (folder / "manifest.jsonl").is_file():
         clips = _of_corpus(folder, split)
     elif (folder / "JPEGImages").is_dir() and (folder / "Annotations").is_dir():
@@ -60,13 +64,17 @@ def masked_clips(folder: Path, split: str = "test", limit: int | None = None) ->
 def _of_corpus(folder: Path, split: str) -> Iterator[MaskedClip]:
     found = False
     for line in (folder / "manifest.jsonl").read_text().splitlines():
-        about = json.loads(line)
+        about = _described(folder, line)
         truth = folder / "truth" / f"{about['key']}.npz"
         if about.get("split") != split or not truth.is_file():
             continue
         found = True
-        with np.load(truth) as arrays:
-            masks = torch.from_numpy(arrays["instances"])
+        try:
+            masks = torch.from_numpy(load_arrays(truth.read_bytes(), ["instances"])["instances"])
+        except (OSError, BadTruth, KeyError) as error:
+            raise UserError(
+                f"'{truth}' holds no instances that can be read ({error}): render the corpus anew"
+            ) from error
         frames = _all_frames(folder / about["path"])
         if frames.shape[-2:] != masks.shape[-2:] or len(frames) < len(masks):
             raise UserError(
@@ -76,6 +84,17 @@ def _of_corpus(folder: Path, split: str) -> Iterator[MaskedClip]:
         yield MaskedClip(about["key"], frames[: len(masks)], masks)
     if not found:
         raise UserError(f"no clip of split '{split}' with dense truth in '{folder}'; `mmssl soundstage` can write it")
+
+
+def _described(folder: Path, line: str) -> dict[str, Any]:
+    """A line of the manifest."""
+    try:
+        about = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"'{folder / 'manifest.jsonl'}' has a line that is no JSON ({error})") from error
+    if not isinstance(about, dict) or not {"key", "path"} <= set(about):
+        raise UserError(f"'{folder / 'manifest.jsonl'}' has a line without key and path: {line[:80]}")
+    return about
 
 
 def _all_frames(path: Path) -> torch.Tensor:
@@ -102,8 +121,11 @@ def _of_frames(folder: Path) -> Iterator[MaskedClip]:
         missing = [path for path in annotations if not path.is_file()]
         if missing:
             raise UserError(f"{len(missing)} frames have no mask, for instance '{missing[0]}' is missing")
-        frames = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files])
-        masks = torch.from_numpy(np.stack([_mask(path) for path in annotations]))
+        try:
+            frames = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files])
+            masks = torch.from_numpy(np.stack([_mask(path) for path in annotations]))
+        except (OSError, ValueError) as error:
+            raise UserError(f"frames and masks of '{place}' cannot be put together: {error}") from error
         if frames.shape[1:3] != masks.shape[1:]:
             raise UserError(f"frames of '{place}' are {frames.shape[1:3]} pixels and their masks {masks.shape[1:]}")
         key = folder.resolve().name if place == Path(".") else str(place)

@@ -20,6 +20,13 @@ ROWS = ("object_prior", "model_with_object_prior")
 CHUNK = 64  # frames encoded at a time
 
 
+def check_prior(encoders: Encoders, name: str = "image") -> None:
+    """Raise a UserError unless the bundle has an encoder of that name that sees pictures."""
+    encoder = encoders[name]
+    if encoder.modality != "image":
+        raise UserError(f"the object prior needs an image encoder, '{name}' is of modality '{encoder.modality}'")
+
+
 @torch.inference_mode()
 def object_prior(encoders: Encoders, frames: torch.Tensor, name: str = "image") -> np.ndarray:
     """Float64 [N, h, w]: mean absolute feature at each place of the encoder's deepest level; no sound is heard.
@@ -32,9 +39,8 @@ def object_prior(encoders: Encoders, frames: torch.Tensor, name: str = "image") 
     Raises:
         UserError: that encoder sees no pictures.
     """
+    check_prior(encoders, name)
     encoder = encoders[name]
-    if encoder.modality != "image":
-        raise UserError(f"the object prior needs an image encoder, '{name}' is of modality '{encoder.modality}'")
     made = []
     for begin in range(0, len(frames), CHUNK):
         levels = encoder(frames[begin : begin + CHUNK].float() / 255.0).levels

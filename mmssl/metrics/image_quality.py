@@ -30,7 +30,7 @@ def psnr(
     Raises:
         TypeError: a picture is not floating point.
     """
-    _check(made, true)
+    made, true = _in_full(made, true)
     error = (made - true).square().mean(dim=-3)
     if where is None:
         mean = error.mean(dim=(-2, -1))
@@ -55,11 +55,10 @@ def ssim(made: torch.Tensor, true: torch.Tensor, data_range: float = 1.0) -> tor
         TypeError: a picture is not floating point.
         ValueError: a picture is smaller than the window.
     """
-    _check(made, true)
+    made, true = _in_full(made, true)
     if min(made.shape[-2:]) < WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {WINDOW}x{WINDOW} pixels, got {list(made.shape[-2:])}")
     with torch.autocast(made.device.type, enabled=False):
-        made, true = made.to(torch.promote_types(made.dtype, torch.float32)), true.to(made.dtype)
         down, across = (_gaussian(length, made) for length in made.shape[-2:])
 
         def blurred(x: torch.Tensor) -> torch.Tensor:
@@ -79,12 +78,15 @@ def ssim(made: torch.Tensor, true: torch.Tensor, data_range: float = 1.0) -> tor
         return similarity.mean(dim=(-3, -2, -1))
 
 
-def _check(made: torch.Tensor, true: torch.Tensor) -> None:
+def _in_full(made: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both in one type, float32 at least: half precision holds fewer levels than a picture has."""
     for picture in (made, true):
         if not picture.is_floating_point():
             raise TypeError(
                 f"picture quality is measured on floating point pictures, got {picture.dtype}: divide first"
             )
+    kind = torch.promote_types(torch.promote_types(made.dtype, true.dtype), torch.float32)
+    return made.to(kind), true.to(kind)
 
 
 def _gaussian(length: int, like: torch.Tensor) -> torch.Tensor:

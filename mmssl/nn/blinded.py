@@ -15,7 +15,7 @@ SEEN_BY = {"picture": ("image", "video", "flow"), "sound": ("audio",), "text": (
 
 
 @contextlib.contextmanager
-def blinded(encoders: Encoders, what: str) -> Iterator[None]:
+def blinded(encoders: Encoders, what: str, *others: nn.Module) -> Iterator[None]:
     """Inside, the encoders of one input are given zeros in its place: grey or black pictures, silence, padding.
 
     The input is taken away where the encoders meet it, not in the batch: what a task makes of the batch before (which
@@ -24,6 +24,7 @@ def blinded(encoders: Encoders, what: str) -> Iterator[None]:
     Args:
         encoders: the bundle.
         what: "picture", "sound" or "text".
+        others: modules that may hold encoders of their own, such as a task with a teacher; those are blinded as well.
     """
 
     def blank(_: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -31,7 +32,8 @@ def blinded(encoders: Encoders, what: str) -> Iterator[None]:
 
     if what not in SEEN_BY:
         raise ValueError(f"an input is {', '.join(SEEN_BY)}, got {what!r}")
-    chosen = [encoders[name] for name in encoders.names() if encoders[name].modality in SEEN_BY[what]]
+    within = [encoders[name] for name in encoders.names()] + [m for other in others for m in other.modules()]
+    chosen = {module for module in within if getattr(module, "modality", None) in SEEN_BY[what]}
     hooks = [encoder.register_forward_pre_hook(blank) for encoder in chosen]
     try:
         yield

@@ -90,8 +90,9 @@ class RecurrentFlow(nn.Module):
     def _table(self, one: torch.Tensor, two: torch.Tensor) -> list[torch.Tensor]:
         """Likeness of every place of the first map to every place of the second: [N h w, 1, h', w'] by resolution."""
         rows, channels, height, width = one.shape
-        likeness = one.flatten(2).transpose(1, 2) @ two.flatten(2) / channels**0.5
-        levels = [likeness.float().reshape(rows * height * width, 1, height, width)]
+        with torch.autocast(one.device.type, enabled=False):  # rounded to bfloat16, near places were all alike
+            likeness = one.flatten(2).transpose(1, 2) @ two.flatten(2) / channels**0.5
+        levels = [likeness.reshape(rows * height * width, 1, height, width)]
         for _ in range(self.levels - 1):
             levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
         return levels

@@ -9,10 +9,14 @@ import torch
 
 
 def nearest_centroid(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
-    """Int64 [...]: number of the nearest of centroids [K, D] of each point [..., D]; the first among equals."""
-    # |p|^2 is the same for all centroids and left out.
-    score = centroids.square().sum(dim=1) - 2 * (points @ centroids.T)
-    return score.argmin(dim=-1)
+    """Int64 [...]: number of the nearest of centroids [K, D] of each point [..., D]; the first among equals.
+
+    Never under autocast: rounded to bfloat16 a distance would be that of another cluster.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        # |p|^2 is the same for all centroids and left out.
+        score = centroids.square().sum(dim=1) - 2 * (points @ centroids.T)
+        return score.argmin(dim=-1)
 
 
 def lloyd(points: torch.Tensor, centroids: torch.Tensor, iterations: int = 10) -> torch.Tensor:

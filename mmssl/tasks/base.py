@@ -126,7 +126,7 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
 
     @abstractmethod
     def pretext(self, batch: BatchT, draws: Draws, moment: Moment) -> ExampleT:
-        """Inputs and pseudo labels, batched, on the device, without gradient."""
+        """Inputs and pseudo labels, batched, on the device, without gradient and outside autocast."""
 
     def break_pairs(self, example: ExampleT, draws: Draws) -> ExampleT:
         """The example with the rows of its `paired` fields in another order, drawn anew for every batch.
@@ -226,13 +226,14 @@ class MultiTask(nn.Module):
             for name in only or self.tasks:
                 task = self.tasks[name]
                 draws = batch.draws(name)
-                with torch.no_grad():
+                # Labels and choices are the same whatever the precision of the networks: full precision.
+                with torch.no_grad(), torch.autocast(draws.seeds.device.type, enabled=False):
                     example = task.pretext(_given(name, task, batch, truth), draws, moment)
                     if self.training and self.control == "broken_pairs":
                         example = task.break_pairs(example, draws)
                 if self.training and self.control == "blind":
                     self.encoders.forget()  # another task may hide another input
-                    with blinded(self.encoders, task.ablated_input):
+                    with blinded(self.encoders, task.ablated_input, task):
                         outcomes[name] = task(example, self.encoders, moment)
                 else:
                     outcomes[name] = task(example, self.encoders, moment)

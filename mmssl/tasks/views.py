@@ -146,14 +146,22 @@ def sound(batch: Batch, start: torch.Tensor, seconds: float, augment: bool, by: 
     return batch.once(("sound", id(start), seconds, augment, by.volume), make)[1]
 
 
+def heard_from(batch: Batch, heard: Span) -> torch.Tensor:
+    """Float64 [B]: where a task's own span of sound begins.
+
+    Not where the decoded sound begins: that is earlier where another task of the run wants more.
+    """
+    return torch.as_tensor(heard.start(batch.anchors[:, 0], batch.duration))
+
+
 def sound_start(batch: Batch, picture: Span, heard: Span, seconds: float) -> torch.Tensor:
     """Float64 [B]: where `seconds` of sound about the middle of a picture span begin, one object for all tasks.
 
-    Moved inside the decoded sound, the span `heard`, where the clip's beginning or end is near.
+    Moved inside the span `heard` of the task's window, where the clip's beginning or end is near.
     """
 
     def make() -> torch.Tensor:
-        first = batch.audio_start[:, 0]
+        first = heard_from(batch, heard)
         start = batch.times(picture)[:, 0] + (picture.seconds - seconds) / 2
         return torch.minimum(torch.maximum(start, first), first + heard.seconds - seconds)
 

@@ -84,7 +84,8 @@ def heldout_scores(
                     meter.add(f"{name}/{metric}", *outcome.metrics[metric])
             for what in sorted(inputs):
                 blind = [name for name, task in multitask.tasks.items() if task.ablated_input == what]
-                with precision.autocast(), blinded(multitask.encoders, what):
+                tasks = [multitask.tasks[name] for name in blind]
+                with precision.autocast(), blinded(multitask.encoders, what, *tasks):
                     _, outcomes = multitask(batch, moment, blind, truth)
                 for name, outcome in outcomes.items():
                     meter.add(f"{name}/ablated", *outcome.metrics[multitask.tasks[name].score.metric])

@@ -52,6 +52,27 @@ def test_what_is_no_such_folder_is_said(tmp_path: Path) -> None:
         list(masked_clips(corpus))
 
 
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    corpus, frames = tmp_path / "corpus", tmp_path / "frames"
+    (corpus / "truth").mkdir(parents=True)
+    (corpus / "manifest.jsonl").write_text(json.dumps({"key": "a", "path": "a.mp4", "split": "test"}) + "\n")
+    (corpus / "truth" / "a.npz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match="holds no instances that can be read"):
+        list(masked_clips(corpus))
+    (corpus / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="a line without key and path"):
+        list(masked_clips(corpus))
+    (corpus / "manifest.jsonl").write_text("key,path\n")
+    with pytest.raises(UserError, match="a line that is no JSON"):
+        list(masked_clips(corpus))
+    write_frames(frames, discs(4))
+    with pytest.raises(UserError, match="limit=0: at least 1 clip is needed"):
+        list(masked_clips(frames, limit=0))
+    (frames / "Annotations" / "00001.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="cannot be put together"):
+        list(masked_clips(frames))
+
+
 def test_the_protocol_leaves_the_first_and_the_last_frame_out() -> None:
     clip = discs(6)
     found = clip.masks.clone()

@@ -11,6 +11,7 @@ from mmssl.localization.evaluate import evaluate_localization
 from mmssl.localization.prior import ROWS, object_prior, with_prior
 from mmssl.metrics.localization import normalise_map, resize_map
 from mmssl.nn.encoders import Encoders
+from pipelines.localize import run as localize
 from tests.evaluation.oracle import planted_run, planted_shards
 
 
@@ -47,3 +48,11 @@ def test_only_a_picture_encoder_gives_one(bundle):
     assert object_prior(bundle[0], frames).shape[0] == 2
     with pytest.raises(UserError, match="the object prior needs an image encoder, 'audio' is of modality 'audio'"):
         object_prior(bundle[0], frames, "audio")
+
+
+def test_a_prior_that_cannot_serve_is_refused_before_anything_is_drawn(tmp_path):
+    run, out = planted_run(tmp_path / "run"), tmp_path / "maps"
+    (tmp_path / "film.mp4").write_bytes(b"a film")
+    with pytest.raises(UserError, match="nothing is scored without shards that have boxes"):
+        localize(run, out, video=tmp_path / "film.mp4", object_prior=run)
+    assert not out.exists()

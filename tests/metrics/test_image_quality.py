@@ -89,3 +89,10 @@ def test_bfloat16_autocast_does_not_reach_it() -> None:
     wanted = ssim(made, true)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ssim(made, true), wanted)
+
+
+def test_half_precision_is_brought_up_to_the_other_picture() -> None:
+    made, true = pictures()
+    made = made.to(torch.bfloat16)
+    torch.testing.assert_close(ssim(made, true), ssim(made.to(true.dtype), true))
+    torch.testing.assert_close(psnr(made, true), psnr(made.to(true.dtype), true))

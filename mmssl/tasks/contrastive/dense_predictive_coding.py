@@ -167,9 +167,12 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         own = torch.arange(anchors, device=made.device) + distributed.rank() * anchors
         valid = weight.repeat_interleave(anchors // len(made)) > 0
         loss = dense_nce(made.flatten(0, 2), candidates.flatten(0, 2), own, valid)
+        # Products that autocast rounds to bfloat16 would tie, or change places.
+        with torch.autocast(made.device.type, enabled=False):
+            metrics = self._metrics(made.detach(), candidates.detach(), weight, drawn)
         return Outcome(
             losses={"nce": global_mean(loss.unflatten(0, (len(made), -1)).mean(dim=1), example.weight)},
-            metrics=self._metrics(made.detach(), candidates.detach(), weight, drawn),
+            metrics=metrics,
         )
 
     @torch.no_grad()
@@ -202,13 +205,14 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         dense = made.flatten(0, 2) @ candidates.flatten(0, 2).T
         dense = dense.masked_fill((weight <= 0).repeat_interleave(dense.shape[0] // len(made)), -torch.inf)
         place = torch.arange(len(dense), device=made.device)
-        own = dense[place, place + int(rows[0]) * (len(dense) // len(made))]
+        own = dense[place, place + distributed.rank() * len(dense)]
+        first = (own >= dense.amax(dim=1)).float() / (dense == own[:, None]).sum(dim=1)  # of ties one is taken by lot
         here = weight[rows]
         # Three others and itself: with fewer clips the candidates would be fewer, and the floor another.
         enough = here * ((weight > 0).sum() >= CLIPS)
         found = {
             "top1": (top_rate(mine, all_others), enough),
             "temporal_top1": (top_rate(mine, own_others), here),
-            "dense_top1": ((own >= dense.amax(dim=1)).float().unflatten(0, mine.shape), here),
+            "dense_top1": (first.unflatten(0, mine.shape), here),
         }
         return {name: rate(values.flatten(1).mean(dim=1), counted) for name, (values, counted) in found.items()}

@@ -42,12 +42,11 @@ from mmssl.nn.encoders import Encoders
 from mmssl.nn.heads import BatchStandardisation
 from mmssl.nn.queue import EmbeddingQueue
 from mmssl.ops.kmeans import lloyd, nearest_centroid
-from mmssl.ops.loudness import loudness
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+from mmssl.tasks.cross_modal.clip_and_sound import clip_and_sound
 from mmssl.tasks.cross_modal.matching import own_rows
 from mmssl.tasks.identity import sample_ids
-from mmssl.tasks.views import inside, picture_clip, sound, sound_start, span_times
 
 RULES = ("xdc", "selavi")
 MODALITIES = ("video", "audio")
@@ -196,13 +195,10 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> ClusteringExample:
         """The clip and the sound about its middle; labels need features, so they are made in `forward`."""
-        times = span_times(batch, self.picture)
-        clip = picture_clip(batch, times, self.augment)
-        start = sound_start(batch, self.picture, self.sound_span, self.sound_seconds)
-        wave = sound(batch, start, self.sound_seconds, self.augment)
-        heard = loudness(batch.audio_between(start, self.sound_seconds)) > self.quietest
-        there = inside(batch, times[:, 0], self.picture.seconds)
-        return ClusteringExample(clip, wave, valid_rows(self, batch) * heard * there, sample_ids(batch))
+        clip, wave, there = clip_and_sound(
+            batch, self.picture, self.sound_span, self.sound_seconds, self.augment, self.quietest
+        )
+        return ClusteringExample(clip, wave, valid_rows(self, batch) * there, sample_ids(batch))
 
     def forward(self, example: ClusteringExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-entropy of each modality's classifier against the labels."""

@@ -39,13 +39,12 @@ from mmssl.nn.features import Features
 from mmssl.nn.heads import BatchStandardisation, Projection
 from mmssl.nn.matcher import Matcher
 from mmssl.nn.queue import EmbeddingQueue
-from mmssl.ops.loudness import loudness
 from mmssl.ops.partners import choice_rate
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
+from mmssl.tasks.cross_modal.clip_and_sound import clip_and_sound
 from mmssl.tasks.cross_modal.matching import own_rows
 from mmssl.tasks.identity import sample_ids
-from mmssl.tasks.views import inside, picture_clip, sound, sound_start, span_times
 
 CHOICES = 8  # candidates of the score, so that its floor is 1/8 whatever the batch size
 
@@ -178,14 +177,10 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> InstanceExample:
         """The clip, the sound about its middle, and the sample's id."""
-        times = span_times(batch, self.picture)
-        clip = picture_clip(batch, times, self.augment)
-        start = sound_start(batch, self.picture, self.sound_span, self.sound_seconds)
-        wave = sound(batch, start, self.sound_seconds, self.augment)
-        # Loudness as recorded: whether a clip takes part must not hang on the drawn volume.
-        heard = loudness(batch.audio_between(start, self.sound_seconds)) > self.quietest
-        there = inside(batch, times[:, 0], self.picture.seconds)
-        return InstanceExample(clip, wave, valid_rows(self, batch) * heard * there, sample_ids(batch, self.clip_number))
+        clip, wave, there = clip_and_sound(
+            batch, self.picture, self.sound_span, self.sound_seconds, self.augment, self.quietest
+        )
+        return InstanceExample(clip, wave, valid_rows(self, batch) * there, sample_ids(batch, self.clip_number))
 
     def forward(self, example: InstanceExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-modal InfoNCE over the gathered batch and the queue; later half of it, and half of the agreement."""

@@ -39,7 +39,7 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
 from mmssl.tasks.cross_modal.localization_rules import AvolNet, LocalizationRule, Projected
 from mmssl.tasks.cross_modal.matching import matching_metrics, own_rows
-from mmssl.tasks.views import frame, sound, span_times
+from mmssl.tasks.views import frame, heard_from, sound, span_times
 
 
 class LocalizationExample(NamedTuple):
@@ -210,8 +210,8 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         shown = (times < batch.duration[:, None]).sum(dim=1).clamp(min=1)  # frames before the clip's end
         chosen = times.gather(1, (draws.uniform("frame", (1,)) * shown[:, None]).long())
         picture = frame(batch, chosen, self.augment)
-        # Centred on the frame, moved inside the sound that was decoded.
-        first = batch.audio_start[:, 0]
+        # Centred on the frame, moved inside the sound that the window asks for.
+        first = heard_from(batch, self.sound_span)
         start = chosen[:, 0] - self.sound_seconds / 2
         start = torch.minimum(torch.maximum(start, first), first + self.sound_span.seconds - self.sound_seconds)
         wave = sound(batch, start, self.sound_seconds, self.augment)

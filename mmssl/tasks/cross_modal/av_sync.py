@@ -48,7 +48,7 @@ from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
 from mmssl.tasks.cross_modal.matching import own_rows
 from mmssl.tasks.cross_modal.sync_matcher import SyncMatcher
 from mmssl.tasks.cross_modal.sync_pairs import OFFSET_BIN, TOLERANCE, sync_margin, sync_metrics, sync_times
-from mmssl.tasks.views import inside, picture_clip, sound
+from mmssl.tasks.views import heard_from, inside, picture_clip, sound
 
 LOSSES = ("info_nce", "margin")
 
@@ -224,10 +224,10 @@ class AVSync(PretextTask[Batch, SyncExample]):
         )
 
     def _skewed(self, batch: Batch, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Starts of sounds, float64 [B], by a clock that is off by `skew`, and which of them were decoded."""
+        """Starts of sounds, float64 [B], by a clock that is off by `skew`, and which of them the window holds."""
         if self.skew == 0:
             return start, torch.ones_like(start, dtype=torch.bool)
-        first = batch.audio_start[:, 0]
+        first = heard_from(batch, self.sound_span)
         last = first + (self.sound_span.seconds - self.clip_seconds)
         late = start + self.skew
         kept = torch.minimum(torch.maximum(late, first), last)

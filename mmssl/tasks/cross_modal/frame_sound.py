@@ -36,7 +36,7 @@ from mmssl.ops.partners import ring_partner, win_rate
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.cross_modal.matching import own_rows, without_the_lonely
-from mmssl.tasks.views import frame, sound, span_times
+from mmssl.tasks.views import frame, heard_from, sound, span_times
 
 
 class PairExample(NamedTuple):
@@ -172,12 +172,12 @@ def frame_and_sound_times(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Time of a drawn frame, float64 [B, 1], and start of a stretch of sound around it, float64 [B].
 
-    The frame is drawn from what the clip has, never from behind its end; the sound lies inside what was decoded.
+    The frame is drawn from what the clip has, never from behind its end; the sound lies inside the span `heard`.
 
     Args:
         batch: the clips.
         picture: span that the frame is drawn from.
-        heard: span of the sound that was decoded.
+        heard: span of the sound in the task's window.
         seconds: length of the sound around the frame.
         centred: whether the frame is in its middle; else its place is drawn.
     """
@@ -187,9 +187,9 @@ def frame_and_sound_times(
         times = span_times(batch, picture)
         shown = (times < batch.duration[:, None]).sum(dim=1).clamp(min=1)  # frames before the clip's end
         chosen = times.gather(1, (draws.uniform("frame", (1,)) * shown[:, None]).long())
-        first = batch.audio_start[:, 0]
+        first = heard_from(batch, heard)
         latest = torch.maximum(torch.minimum(first + heard.seconds, batch.duration) - seconds, first)
-        # Sounds that begin with the frame, and those that end with it, as far as they lie in what was decoded.
+        # Sounds that begin with the frame, and those that end with it, as far as they lie in that span.
         high, low = (
             torch.minimum(torch.maximum(chosen[:, 0] - back, first), latest)
             for back in ((seconds / 2, seconds / 2) if centred else (0.0, seconds))

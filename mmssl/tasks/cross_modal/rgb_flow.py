@@ -186,19 +186,20 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         motion = field_motion(found.values, found.known)
         sums = F.pad(motion.cumsum(dim=1), (1, 0))
         moves = sums[:, self.fields :] - sums[:, : -self.fields]  # [B, starts]
-        start = draws.choice("start", moves)[:, 0]
+        # Behind the clip's end its last frame and field stand still: no stack reaches there.
+        whole = times[:, self.fields :] < batch.duration[:, None]
+        start = draws.choice("start", torch.where(whole, moves, torch.zeros_like(moves)))[:, 0]
 
         rows = torch.arange(len(batch), device=batch.device)[:, None]
         chosen = start[:, None] + torch.arange(self.fields, device=batch.device)
         flow, known = found.values[rows, chosen], found.known[rows, chosen]
-        there = known.any(dim=3).any(dim=2).any(dim=1)
+        there = known.flatten(1).any(dim=1) & whole.gather(1, start[:, None])[:, 0]
         if self.stabilise:
             flow = without_pan(flow, known)
         if self.stream == "image":
             shown = batch.frames_at(times.gather(1, start[:, None] + self.fields // 2))
         else:
-            whole = torch.cat([chosen, chosen[:, -1:] + 1], dim=1)
-            shown = batch.frames_at(times.gather(1, whole))
+            shown = batch.frames_at(times.gather(1, torch.cat([chosen, chosen[:, -1:] + 1], dim=1)))
         flip = draws.bernoulli("flip", 0.5)
         height, width = shown.shape[-2:]
         picture, flow = self._cut(shown, to_pixels(flow, self.source.cell, (height, width)), draws)

@@ -161,7 +161,8 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
             valid = valid * known.all(dim=1)
         else:
             motion, known_share = self._from_vectors(batch, times, start, gap)
-            valid = valid * (known_share > 0.5)
+            # Behind the clip's end the last field is repeated beside a frame that stands still.
+            valid = valid * (known_share > 0.5) * (pair[:, 1] < batch.duration)
         flip, turn = draws.bernoulli("mirror", 0.5), draws.bernoulli("exchange", 0.5)
         frames = mirror(frames, flip)
         motion = torch.where(flip[:, None], motion * self.signs, motion)

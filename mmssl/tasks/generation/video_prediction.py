@@ -183,8 +183,9 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
     def forward(self, example: PredictionExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Squared error and gradient difference, averaged over the steps and the valid clips of all ranks."""
         made = self.predict(example.past, encoders, moment)
-        error = (made - example.future).square().mean(dim=(2, 3, 4)) @ self.step_weights
-        edges = gradient_difference(made, example.future) @ self.step_weights
+        # Sums, no matrix products: those would be rounded to bfloat16 under autocast.
+        error = ((made - example.future).square().mean(dim=(2, 3, 4)) * self.step_weights).sum(dim=1)
+        edges = (gradient_difference(made, example.future) * self.step_weights).sum(dim=1)
         return Outcome(
             losses={
                 "squared_error": global_mean(error, example.weight),

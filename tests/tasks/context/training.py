@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmssl.batch import Batch
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.tasks.base import Control, Moment, MultiTask, PretextTask
 from tests.tasks.context.scenes import picture_batch
+from tests.tasks.fitting import fit
 
 Films = Callable[[int, int], np.ndarray]
 
@@ -53,19 +55,13 @@ def train_and_score(
         torch.manual_seed(0)
         (modality,) = task.uses.values()
         multitask = MultiTask(small_bundle(modality=modality), {"task": task}, control=control)
-        optimizer = torch.optim.AdamW(multitask.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
         seen = _drawn(films, 512, 1)
-        multitask.train()
-        for step in range(steps):
+
+        def batch_of(step: int) -> Batch:
             first = step * batch_size % len(seen)
-            batch = picture_batch(seen[first : first + batch_size], epoch=step * batch_size // len(seen), first=first)
-            loss, _ = multitask(batch, Moment(step, steps, 0, step / steps))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        multitask.eval()
+            return picture_batch(seen[first : first + batch_size], epoch=step * batch_size // len(seen), first=first)
+
+        fit(multitask, batch_of, steps, learning_rate, clipped=None)
         with torch.no_grad():
             _, outcomes = multitask(picture_batch(_drawn(films, 128, 2), first=10**6), Moment(steps, steps, 0, 1.0))
         total, count = outcomes["task"].metrics[task.score.metric]

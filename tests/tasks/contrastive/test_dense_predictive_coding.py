@@ -14,6 +14,7 @@ from mmssl.tasks.base import Control, Moment, MultiTask, Outcome
 from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCoding
 from tests.batches import small_encoders
 from tests.tasks.context.scenes import moving_discs, picture_batch, still_films
+from tests.tasks.fitting import fit
 
 MOMENT = Moment(0, 1, 0, 0.0)
 FLOOR = 1 / 12
@@ -39,22 +40,13 @@ def mean(outcome: Outcome, metric: str) -> float:
 
 
 def train(task: DensePredictiveCoding, steps: int, control: Control = "none", rows: int = 16) -> MultiTask:
-    multitask = multitask_of(task, control).train()
-    optimizer = torch.optim.AdamW(multitask.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps, pct_start=0.1)
     seen = moving_discs(256, 1, span=task.picture)
-    for step in range(steps):
-        first = step * rows % len(seen)
-        batch = picture_batch(
-            seen[first : first + rows], epoch=step * rows // len(seen), span=task.picture, first=first
-        )
-        loss, _ = multitask(batch, Moment(step, steps, 0, step / steps))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return multitask.eval()
+
+    def batch_of(step: int) -> Batch:
+        first, epoch = step * rows % len(seen), step * rows // len(seen)
+        return picture_batch(seen[first : first + rows], epoch=epoch, span=task.picture, first=first)
+
+    return fit(multitask_of(task, control), batch_of, steps, 1e-2)
 
 
 @torch.no_grad()
@@ -239,3 +231,11 @@ def test_nothing_of_time_is_known_of_films_that_stand_still() -> None:
     assert mean(moving, "temporal_top1") > 0.6
     assert abs(mean(still, "temporal_top1") - 1 / 3) < 0.03
     assert mean(still, "top1") < 0.4
+
+
+def test_one_vector_for_everything_finds_nothing() -> None:
+    task = coding_task()
+    same = torch.ones(6, 3, 4, 5)
+    metrics = task._metrics(same, same, torch.ones(6), torch.rand(6).double())
+    found = {name: float(total / count) for name, (total, count) in metrics.items()}
+    assert found == pytest.approx({"top1": 1 / 12, "temporal_top1": 1 / 3, "dense_top1": 1 / 72}, rel=1e-5)

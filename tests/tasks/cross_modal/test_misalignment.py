@@ -19,6 +19,7 @@ from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 from tests.batches import MATERIALS, TRUE, WORD_IDS, World
 from tests.tasks.cross_modal.test_subtitle_matching import saying
 from tests.tasks.cross_modal.trained import multitask_of
+from tests.tasks.fitting import fit
 
 BAG = 4
 CAPTIONS = [TRUE.format(material=material, drift=drift) for drift in ("left", "right") for material in MATERIALS]
@@ -42,22 +43,15 @@ def planted(world: World, rows: list[int], epoch: int) -> Batch:
 
 def trained_on_planted(task: SubtitleMatching, steps: int, clips: int = 256, batch_size: int = 32) -> MultiTask:
     world = World(clips, task.window, seed=0)
-    multitask = multitask_of(task).train()
-    optimizer = torch.optim.AdamW(multitask.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(0)
     # A clip's subtitles are what they are: the same bag whenever it is seen.
     whole = planted(world, list(range(clips)), 0)
-    for step in range(steps):
+
+    def batch_of(step: int) -> Batch:
         rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
-        batch = saying(world.batch(rows, step), [[s.text for s in whole.sentences[i]] for i in rows])
-        loss, _ = multitask(batch, Moment(step, steps, step, step / steps))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return multitask.eval()
+        return saying(world.batch(rows, step), [[s.text for s in whole.sentences[i]] for i in rows])
+
+    return fit(multitask_of(task), batch_of, steps)
 
 
 def recall(multitask: MultiTask, clips: int = 256) -> float:

@@ -202,3 +202,17 @@ def test_the_label_is_true() -> None:
     for control in ("broken_pairs", "blind"):
         found, _ = heldout(train(RGBFlow(size=SIZE, fields=4), steps=150, control=control), 512)
         assert abs(found["accuracy"] - 0.5) < 0.08, control  # 3.6 standard deviations of 512
+
+
+def test_no_stack_reaches_behind_the_end_of_a_clip() -> None:
+    """There the last frame stands still beside the last field of vectors, which is repeated."""
+    task = RGBFlow(picture=Span(3.0, 8.0), fields=4, size=SIZE)
+    batch = batch_of(task, 48)
+    times = changed(batch, duration=torch.full_like(batch.duration, 2.0)).times(task.picture)
+    short = {"wanted_times": times[:, None]}
+    example = example_of(task, changed(batch, duration=torch.full_like(batch.duration, 2.0), **short))
+    last = times.gather(1, example.start[:, None] + task.fields)[:, 0]
+    assert bool((last < 2.0)[example.weight > 0].all())
+    assert float((example.weight > 0).float().mean()) > 0.9
+    too_short = changed(batch, duration=torch.full_like(batch.duration, 0.4), **short)
+    assert float(example_of(task, too_short).weight.sum()) == 0

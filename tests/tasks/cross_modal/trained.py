@@ -11,6 +11,7 @@ import torch
 from mmssl.batch import Batch
 from mmssl.tasks.base import Control, Moment, MultiTask, Outcome, PretextTask
 from tests.batches import World, small_encoders, truth_of
+from tests.tasks.fitting import fit
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 9, 0.9)
 
@@ -62,22 +63,14 @@ def train(
 ) -> MultiTask:
     """The task trained on a world of its own window, whose batches `change` may make over, as a control or not."""
     world = World(clips, task.window, seed=0, distractor=distractor)
-    multitask = multitask_of(task).train()
+    multitask = multitask_of(task)
     multitask.control = control
-    optimizer = torch.optim.AdamW(multitask.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(0)
+
+    def batch_of(step: int) -> Batch:
+        rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
+        return change(world.batch(rows, epoch=step))
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for step in range(steps):
-            rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
-            batch = change(world.batch(rows, epoch=step))
-            moment = Moment(step, steps, step, step / steps)
-            loss, outcomes = multitask(batch, moment, truth=truth_of(batch))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
-            optimizer.step()
-            multitask.after_step({"task": [outcomes["task"].carry]}, moment)
-            schedule.step()
-    return multitask.eval()
+        return fit(multitask, batch_of, steps)

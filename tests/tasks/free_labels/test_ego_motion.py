@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from mmssl.nn.encoders import Build, Encoders
 from mmssl.tasks.base import Control, Moment, MultiTask
 from mmssl.tasks.free_labels.ego_motion import EgoMotion
 from tests.batches import World, truth_of
+from tests.tasks.fitting import fit
 
 START, LATE = Moment(0, 100, 0, 0.0), Moment(90, 100, 1, 0.9)
 SPAN = Span(1.6, 5.0)
@@ -86,18 +88,13 @@ def trained_score(control: Control, steps: int) -> tuple[float, float]:
         torch.manual_seed(0)
         build = Build("mmssl.nn.image.SmallImageEncoder", {"width": 32, "channels": (16, 16, 16)})
         multitask = MultiTask(Encoders({"image": build}), {"task": task}, control=control)
-        optimizer = torch.optim.AdamW(multitask.parameters(), lr=4e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
-        for step in range(steps):
-            rows = range(step * 32 % 256, step * 32 % 256 + 32)
-            moment = Moment(step, steps, 0, step / steps)
-            loss, outcomes = multitask(world.batch(rows, epoch=step), moment)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            multitask.after_step({"task": [outcomes["task"].carry]}, moment)
-        multitask.eval()
+        fit(
+            multitask,
+            lambda step: world.batch(range(step * 32 % 256, step * 32 % 256 + 32), epoch=step),
+            steps,
+            4e-3,
+            clipped=None,
+        )
         with torch.no_grad():
             metrics = multitask(held.batch(range(128)), LATE)[1]["task"].metrics
     return tuple(float(metrics[n][0] / metrics[n][1]) for n in ("accuracy", "floor"))  # type: ignore[return-value]
@@ -123,3 +120,12 @@ def test_soundstage_poses_are_given_by_the_stream() -> None:
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="ego_motion"):
         EgoMotion(SPAN, **bad)
+
+
+def test_no_camera_is_followed_behind_the_end_of_a_clip() -> None:
+    """The last frame stands still there, beside vectors that are repeated."""
+    task = EgoMotion(SPAN, (64, 64), "vectors", gap_seconds=(1.0, 1.2))
+    batch = World(16, task.window, seed=1).batch(range(16))
+    short = dataclasses.replace(batch, duration=torch.full_like(batch.duration, 0.9), _made={})
+    short = dataclasses.replace(short, wanted_times=short.times(SPAN)[:, None], _made={})
+    assert float(task.pretext(short, short.draws("task"), LATE).weight.sum()) == 0

@@ -14,6 +14,7 @@ from mmssl.tasks.base import Control, Moment, MultiTask
 from mmssl.tasks.free_labels.flow_estimation import FlowEstimation, FlowExample
 from tests.batches import World, small_encoders, truth_of
 from tests.contract.rows import changed
+from tests.tasks.fitting import fit
 
 LATE = Moment(9, 10, 0, 0.9)
 SPAN = Span(2.0, 2.0)  # the patch crosses 2.4 of 32 pixels a pair
@@ -97,18 +98,8 @@ def trained(control: Control, network: str = "recurrent", steps: int = 40) -> di
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         task = FlowEstimation(SPAN, (32, 32), pairs=3, crop=32, network=network, settings=SMALL[network])  # type: ignore[arg-type]
-        multitask = MultiTask(small_encoders(0, 32), {"flow_estimation": task}, control=control).train()
-        optimizer = torch.optim.AdamW(multitask.parameters(), lr=3e-3, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.2)
-        for step in range(steps):
-            batch = world().batch(range(8 * step, 8 * step + 8), epoch=step)
-            loss, _ = multitask(batch, Moment(step, steps, step, step / steps), truth=truth_of(batch))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-        multitask.eval()
+        multitask = MultiTask(small_encoders(0, 32), {"flow_estimation": task}, control=control)
+        fit(multitask, lambda step: world().batch(range(8 * step, 8 * step + 8), epoch=step), steps, warmup=0.2)
         batch = world(64, 32, 1).batch(range(64))
         with torch.no_grad():
             _, outcomes = multitask(batch, LATE, truth=truth_of(batch))

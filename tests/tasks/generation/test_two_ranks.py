@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 
 from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import Moment, MultiTask
 from mmssl.tasks.generation.video_colorization import SAMPLES, VideoColorization
 from tests.batches import World, small_encoders
 from tests.contract.rows import changed
+from tests.two_ranks import assert_same, mean_over_ranks, on_two_ranks
 
 CLIPS = 8
 LATE = Moment(9, 10, 0, 0.9)
@@ -26,9 +25,8 @@ def learn(rows: range) -> dict[str, torch.Tensor]:
     batch = changed(batch, weight=torch.tensor([1.0, 0, 1, 1, 1, 1, 1, 1])[list(rows)])
     loss, outcomes = multitask(batch, LATE)
     loss.backward()
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
     found = {f"gradient {n}": p.grad for n, p in multitask.named_parameters() if p.grad is not None}
-    found = {name: sum_over_ranks(value) / ranks for name, value in (found | {"loss": loss.detach()}).items()}
+    found = mean_over_ranks(found | {"loss": loss.detach()})
     for name, values in outcomes["task"].metrics.items():
         found[f"metric {name}"] = sum_over_ranks(torch.stack(values))
     task = multitask.tasks["task"]
@@ -39,21 +37,7 @@ def learn(rows: range) -> dict[str, torch.Tensor]:
     return found | {"centroids": task.centroids.clone()}
 
 
-def one_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    try:
-        torch.save(learn(range(rank * CLIPS // 2, (rank + 1) * CLIPS // 2)), Path(folder) / f"found{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
 def test_two_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
-    multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
-    first, second = (torch.load(tmp_path / f"found{rank}.pt", weights_only=True) for rank in range(2))
-    together = learn(range(CLIPS))
+    first, second = on_two_ranks(learn, CLIPS, tmp_path)
     assert torch.equal(first["centroids"], second["centroids"])
-    for name, value in together.items():
-        scale = float(value.abs().max())
-        tolerance = (1e-4 if name.startswith("gradient") else 1e-5) * max(scale, 1e-3)
-        assert torch.allclose(first[name], value, rtol=0, atol=tolerance), name
+    assert_same(first, learn(range(CLIPS)))

@@ -14,6 +14,7 @@ from mmssl.tasks.generation.video_prediction import NETWORKS, VideoPrediction
 from tests.batches import World, small_encoders
 from tests.contract.rows import changed, take_rows
 from tests.tasks.context.scenes import moving_discs, picture_batch, still_films
+from tests.tasks.fitting import fit
 
 MOMENT = Moment(1, 1, 0, 1.0)
 
@@ -43,22 +44,13 @@ def mean(outcome: Outcome, metric: str) -> float:
 
 
 def train(task: VideoPrediction, steps: int, control: Control = "none", rows: int = 16) -> MultiTask:
-    multitask = multitask_of(task, control).train()
-    optimizer = torch.optim.AdamW(multitask.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.15)
     seen = moving_discs(256, 1, span=task.picture)
-    for step in range(steps):
-        first = step * rows % len(seen)
-        batch = picture_batch(
-            seen[first : first + rows], epoch=step * rows // len(seen), span=task.picture, first=first
-        )
-        loss, _ = multitask(batch, Moment(step, steps, 0, step / steps))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(multitask.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return multitask.eval()
+
+    def batch_of(step: int) -> Batch:
+        first, epoch = step * rows % len(seen), step * rows // len(seen)
+        return picture_batch(seen[first : first + rows], epoch=epoch, span=task.picture, first=first)
+
+    return fit(multitask_of(task, control), batch_of, steps, 4e-3, warmup=0.15)
 
 
 @torch.no_grad()
