@@ -135,7 +135,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         for name, share in (shares | {"super_share": super_share, "super_from": super_from}).items():
             if not 0 <= share <= 1:
                 raise UserError(f"av_sync: {name} must be a share in [0, 1], got {share}")
-        if not 0 < overlap <= clip_seconds - 1 / picture.rate:
+        if super_share > 0 and not 0 < overlap <= clip_seconds - 1 / picture.rate:
             raise UserError(
                 f"av_sync: overlap must be above 0 and at least a frame shorter than a clip of {clip_seconds} s, "
                 f"got {overlap}"

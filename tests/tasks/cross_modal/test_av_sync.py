@@ -215,7 +215,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(UserError, match=r"picture of 2\.0 s holds no two clips of 1\.0 s with a gap of 0\.5 s"):
         AVSync(picture=Span(2.0, 8))
     with pytest.raises(UserError, match=r"overlap must be above 0 and at least a frame shorter than a clip of 1\.0 s"):
-        AVSync(overlap=0.9)
+        AVSync(overlap=0.9, super_share=0.5)
     with pytest.raises(UserError, match=r"hard_share must be a share in \[0, 1\], got 2"):
         AVSync(hard_share=2)
 
