@@ -5,7 +5,8 @@ r"""What each pretext task teaches an encoder about actions: probes of the encod
 
 All encoders, and one random initialisation a seed of every architecture, are run over the clips in one pass. Seed s
 pairs a pretraining (they are taken in turn where there are fewer than seeds) with the random initialisation of seed s,
-on the same train part. A row a config and encoder is appended to results/action_table.jsonl, and the table is written into docs/results.md.
+on the same train part. A row a config and encoder is appended to results/action_table.jsonl, and the table is written
+into docs/results.md.
 """
 
 from __future__ import annotations
