@@ -26,8 +26,11 @@ Importing this file does not import torch: workers read the truth.
 from __future__ import annotations
 
 import io
+import lzma
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -173,6 +176,22 @@ def _square(affine: np.ndarray) -> np.ndarray:
     return np.vstack([affine, [0.0, 0.0, 1.0]])
 
 
+#: what zipfile raises on archives that are damaged, encrypted (RuntimeError) or packed in an unknown way
+#: (NotImplementedError), and the unpackers of its three methods on what is inside
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ValueError,
+    EOFError,
+    OSError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+)
+
+
 def load_arrays(data: bytes, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an archive (those of `names` that it has), nothing but plain numbers, none larger than `LARGEST`.
 
@@ -192,11 +211,7 @@ def load_arrays(data: bytes, names: Sequence[str] | None = None) -> dict[str, np
                     found[name] = _load_array(file.read(LARGEST + 1))
     except BadTruth:
         raise
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise BadTruth("no archive of arrays") from error
-    except Exception as error:  # zlib's own
-        if type(error).__name__ != "error":
-            raise
+    except _BROKEN as error:
         raise BadTruth("no archive of arrays") from error
     return found
 

@@ -226,7 +226,20 @@ def forged(header: str, data: bytes = b"") -> bytes:
     return file.getvalue()
 
 
+def damaged(method: int) -> bytes:
+    """An archive whose directory is whole and whose packed array is not."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("flow.npy", np.random.default_rng(0).bytes(4000))
+    data = bytearray(file.getvalue())
+    data[60:2000] = b"\xff" * 1940
+    return bytes(data)
+
+
 HOSTILE = {
+    "deflate damaged": damaged(zipfile.ZIP_DEFLATED),
+    "bzip2 damaged": damaged(zipfile.ZIP_BZIP2),
+    "lzma damaged": damaged(zipfile.ZIP_LZMA),
     "no archive": b"not a zip",
     "cut short": packed(flow=np.zeros((2, 4, 4, 2), np.float16))[:-30],
     "pickled": packed(flow=np.array([{"a": 1}], dtype=object)),

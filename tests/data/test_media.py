@@ -17,6 +17,7 @@ from mmssl.data.media import MAX_STREAMS, MediaError, open_media, video_stream
 from mmssl.errors import UserError
 from tests.data.hostile import FileCanary, NetworkCanary, canaries, with_external_data
 from tests.media import flash_and_click, numbered
+from tests.requirements import require
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the canary is Linux's inotify")
 
@@ -106,7 +107,8 @@ def test_no_decoder_follows_a_script(film, decoder):
     try:
         decode = make_decoder(decoder).decode
     except UserError as error:
-        pytest.skip(str(error))
+        require(decoder, False, str(error))
+        raise
     window = Window(Span(0.4, 5), size=(16, 16))
     with canaries(film) as (file, network):
         for script in SCRIPTS.values():

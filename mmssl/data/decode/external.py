@@ -12,6 +12,7 @@ gap moves all that follows it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -138,7 +139,7 @@ def picture_at(media: bytes, table: PictureTable, number: int) -> np.ndarray:
     raise Refused("a picture that does not come")
 
 
-class ExternalDecoder:
+class ExternalDecoder(ABC):
     """What decoders with another library's pictures share; see `Decoder`.
 
     Attributes:
@@ -174,13 +175,13 @@ class ExternalDecoder:
             made = self._pyav.decode(known, window, anchors, into)
             return replace(made, fallback=f"{self.name}: {refusal}")
 
+    @abstractmethod
     def pictures(self, media: bytes, table: PictureTable, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """Uint8 [height, width, 3], RGB, as coded (not turned), of each of the pictures (ascending).
 
         Raises:
             Refused: the library cannot be trusted with the file, failed, or gave something else.
         """
-        raise NotImplementedError
 
     def _with_pictures(self, rest: Clip, media: bytes, window: Window, frames: np.ndarray) -> Clip:
         """`rest` with the pictures of the window, written into `frames`."""
