@@ -127,7 +127,10 @@ class ShardCache:
                     os.ftruncate(descriptor, size)
                 _fetch(url, descriptor, size)
                 os.fsync(descriptor)
-                os.replace(part, path)
+                # Locked, as room is made by names listed first and looked at after: a file renamed between would count
+                # as none.
+                with self._locked(self.folder / "lock", url.settings.budget_seconds):
+                    os.replace(part, path)
                 _sync(self.folder)
                 return descriptor
             except BaseException:

@@ -151,6 +151,21 @@ def test_whoever_is_stuck_with_a_lock_is_not_waited_for_without_end(served, tmp_
     assert kept(tmp_path) == set()
 
 
+def test_a_shard_gets_its_name_only_while_nobody_looks_for_room(served, tmp_path, monkeypatch):
+    def replace(source: Path, target: Path) -> None:
+        descriptor = os.open(tmp_path / "cache" / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):  # else who lists the folder and then looks at its files sees neither name
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        os.rename(source, target)
+
+    monkeypatch.setattr(shard_cache.os, "replace", replace)
+    with Server(served) as server:
+        shard = Url(f"{server.url}/a.tar", settings(tmp_path, 2 * SIZE))
+        assert read_cached(shard, 0, 4) == b"aaaa"
+    assert kept(tmp_path) == {"a.tar"}
+
+
 def test_a_fetch_that_fails_leaves_nothing_and_is_that_sample_s_failure(served, tmp_path):
     from mmssl.data.storage import RemoteError
 
