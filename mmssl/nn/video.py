@@ -7,19 +7,17 @@ neighbouring frames as input: Wang et al., "Temporal segment networks", arXiv 16
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from mmssl.nn.blocks import Conv3d, ResidualBlock, group_norm
+from mmssl.nn.blocks import Conv3d
 from mmssl.nn.features import Features
 from mmssl.nn.image import MEAN, STD
+from mmssl.nn.stages import ClipStages
 
 CHANGE = 3.0  # brings the differences of grey frames to about the spread of the frames themselves
 
 
-class SmallVideoEncoder(nn.Module):
+class SmallVideoEncoder(ClipStages):
     """Clips [B, 3, T, H, W] in [0, 1] -> `Features` with levels [B, C, T, h, w] at spatial strides 8 and 16.
-
-    Time keeps its rate: what happens when is what synchronisation and order are about.
 
     Args:
         width: D of the pooled vector.
@@ -28,37 +26,16 @@ class SmallVideoEncoder(nn.Module):
     """
 
     modality = "video"
-    strides = (8, 16)
 
     def __init__(self, width: int = 256, channels: tuple[int, int, int] = (32, 64, 128), depth: int = 1) -> None:
-        super().__init__()
-        self.width = width
-        widths = [int(c) for c in channels]
-        self.level_widths = dict(zip(self.strides, widths[1:], strict=True))
+        widths = tuple(int(c) for c in channels)
         # Colour, and the change of grey since the last frame and to the next: a small net left to find differences by
         # itself needs hundreds of steps before it sees that anything moves.
-        self.stem = Conv3d(5, widths[0], (1, 7, 7), (1, 4, 4), (0, 3, 3))
-        self.stages = nn.ModuleList()
-        previous = widths[0]
-        kernels = ((1, 3, 3), (3, 1, 1))
-        for current in widths[1:]:
-            first = ResidualBlock(previous, current, kernels, (1, 2, 2))
-            rest = [ResidualBlock(current, current, kernels, (1, 1, 1)) for _ in range(depth - 1)]
-            self.stages.append(nn.Sequential(first, *rest))
-            previous = current
-        self.norm = group_norm(previous)
-        self.project = nn.Linear(2 * previous, width)
+        super().__init__(Conv3d(5, widths[0], (1, 7, 7), (1, 4, 4), (0, 3, 3)), width, widths, depth)
 
     def forward(self, x: torch.Tensor) -> Features:
         """Encode clips."""
-        x = self.stem(with_changes(x))
-        levels = {}
-        for stride, stage in zip(self.strides, self.stages, strict=True):
-            x = stage(x)
-            levels[stride] = x
-        x = torch.relu(self.norm(x)).mean(dim=2)
-        pooled = self.project(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
-        return Features(pooled=pooled, levels=levels)
+        return self.encode(with_changes(x))
 
 
 def with_changes(clip: torch.Tensor) -> torch.Tensor:

@@ -84,6 +84,12 @@ class Watch:
             )
             for task, score in scores.items():
                 log.event("heldout", moment.step, task=task, **score)
+                if score["score"] is None:
+                    warnings.append(
+                        f"{task} has no held-out score: no row counts in {self._settings.heldout_batches} batches "
+                        "(clips without what it needs, or fewer in a batch than its score compares); see data.heldout, "
+                        "data.batch_size and the task's settings"
+                    )
         return warnings
 
     def _standings(self) -> dict[str, Standing]:

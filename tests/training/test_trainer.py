@@ -66,6 +66,15 @@ def test_it_learns_and_writes_everything_down(tmp_path: Path) -> None:
     assert encoders_folder(tmp_path) == tmp_path / "encoders"
 
 
+def test_a_task_without_a_held_out_score_is_named(tmp_path: Path) -> None:
+    class Silent(UpOrDown):
+        needs = ("sound",)
+
+    trainer(tmp_path, multitask=tiny_multitask(turn=UpOrDown(), heard=Silent())).train()
+    said = {row["text"].split(" has ")[0] for row in rows(tmp_path, "warning") if "no held-out score" in row["text"]}
+    assert said == {"heard"}
+
+
 def test_resumed_run_is_the_same_to_the_bit(tmp_path: Path) -> None:
     trainer(tmp_path / "whole").train()
 
