@@ -25,7 +25,7 @@ def run(
         out: folder of the corpus; a second run renders only what is missing.
         clips: clips of the split.
         seed: seed of the corpus.
-        preset: demo, quick or hard.
+        preset: demo, moving_camera, quick or hard.
         split: train, val or test; splits never share a scene.
         processes: how many render at a time.
         dense_truth: write depth, normals, instances, flow and camera of every clip too.

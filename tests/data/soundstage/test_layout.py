@@ -10,6 +10,7 @@ from scipy.stats import chi2_contingency, chisquare, ks_2samp
 from sklearn.ensemble import RandomForestClassifier
 
 from mmssl.data.soundstage import ACTIONS, PRESETS, Layout, draw_layout, sparse_truth
+from mmssl.data.soundstage.camera import HEIGHT, resting_rotation
 from mmssl.data.soundstage.layout import SHAPES, boxes, track, visible_boxes
 
 DEMO = PRESETS["demo"]
@@ -180,6 +181,18 @@ def test_splits_seeds_and_indices_give_other_scenes() -> None:
         for index in range(3)
     ]
     assert len(set(looks)) == len(looks)
+
+
+@pytest.mark.parametrize(("preset", "least", "most"), [("demo", 0.0, 0.04), ("moving_camera", 0.06, 0.25)])
+def test_how_far_the_picture_moves_in_a_second(preset: str, least: float, most: float) -> None:
+    chosen = PRESETS[preset]
+    far = resting_rotation() @ np.array([0.0, 0.0, 6.0]) + np.array([0.0, HEIGHT, 0.0])  # in the middle of the picture
+    moves = []
+    for index in range(60):
+        camera = draw_layout(chosen, 0, "train", index).camera
+        seen = camera.project(np.tile(far, (len(camera.position), 1, 1)))[:, 0, :2] / chosen.size
+        moves.append(np.linalg.norm(seen[12:] - seen[:-12], axis=1).mean())
+    assert least < np.mean(moves) < most
 
 
 def test_hard_preset_has_its_shares_of_silent_and_off_screen_clips() -> None:
