@@ -41,8 +41,8 @@ def list_kinetics(root: Path, allow_missing: bool = False, name: str = "kinetics
             before = rows.setdefault(stem, (label, video, split))
             if before[2] != split or (label and before[0] and before[0] != label):
                 raise UserError(
-                    f"list '{table}', line {number}: '{stem}' is '{label}' in {split} here, and '{before[0]}' in "
-                    f"{before[2]} elsewhere"
+                    f"list '{table}', line {number}: '{stem}' is '{label}' in {split}, and '{before[0]}' in "
+                    f"{before[2]} elsewhere in the lists"
                 )
             rows[stem] = (before[0] or label, video, split)
         if any_row:
