@@ -83,9 +83,11 @@ def recorded_together(keys: Sequence[str], metas: Sequence[Mapping[str, Any]]) -
 
 
 def corpus_name(metas: Sequence[Mapping[str, Any]]) -> str:
-    """The names of the known data sets that the clips are of."""
-    names = {str(mark.get("name")) for meta in metas if isinstance(mark := meta.get("corpus"), Mapping)}
-    return " and ".join(sorted(names)) or "the shards"
+    """The known data sets that the clips are of, with the beginning of the digest of their lists."""
+    marks = [mark for meta in metas if isinstance(mark := meta.get("corpus"), Mapping)]
+    names = {(str(mark.get("name")), str(mark.get("annotations_sha256") or "")[:12]) for mark in marks}
+    said = [f"{name} (lists sha256 {digest}...)" if digest else name for name, digest in sorted(names)]
+    return " and ".join(said) or "the shards"
 
 
 def official_folds(metas: Sequence[Mapping[str, Any]]) -> list[Fold]:

@@ -124,6 +124,10 @@ def test_clips_recorded_together_are_those_of_a_group_or_of_a_file():
     assert recorded_together(("a", "b", "c", "d"), metas) == ("g1", "g1", "c.mp4", "d")
     marked = [{"corpus": {"name": name}} for name in ("ucf101", "hmdb51", "ucf101")]
     assert corpus_name([*marked, {}]) == "hmdb51 and ucf101"
+    assert corpus_name([{"corpus": {"name": "kth", "annotations_sha256": "0123456789abcdef"}}]) == (
+        "kth (lists sha256 0123456789ab...)"
+    )
+    assert corpus_name([{}]) == "the shards"
 
 
 def test_a_class_that_a_fold_tests_and_does_not_train_is_named():

@@ -94,9 +94,9 @@ def _places(tree: Tree) -> dict[str, str]:
 
 def _video(tree: Tree, annotations: Path, places: dict[str, str], name: str, given: Any) -> str | None:
     if isinstance(given, str):
-        path = annotations.parent / given
-        if path.is_file() and path.is_relative_to(tree.root):
-            return path.relative_to(tree.root).as_posix()
+        path, root = (annotations.parent / given).resolve(), tree.root.resolve()
+        if path.is_file() and path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
     identity, _, start = name.rpartition("_")
     if start.isdigit():
         begin = int(start) * 1000
