@@ -84,8 +84,11 @@ def recorded_together(keys: Sequence[str], metas: Sequence[Mapping[str, Any]]) -
 
 def corpus_name(metas: Sequence[Mapping[str, Any]]) -> str:
     """The known data sets that the clips are of, with the beginning of the digest of their lists."""
-    marks = [mark for meta in metas if isinstance(mark := meta.get("corpus"), Mapping)]
-    names = {(str(mark.get("name")), str(mark.get("annotations_sha256") or "")[:12]) for mark in marks}
+    names = set()
+    for meta in metas:
+        if meta.get("corpus"):
+            lists = meta.get("annotations")
+            names.add((str(meta["corpus"]), str(lists.get("sha256"))[:12] if isinstance(lists, Mapping) else ""))
     said = [f"{name} (lists sha256 {digest}...)" if digest else name for name, digest in sorted(names)]
     return " and ".join(said) or "the shards"
 

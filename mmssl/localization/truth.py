@@ -2,15 +2,14 @@
 
 Read are ``truth.boxes`` or ``boxes``/``bbox`` at the top or under ``extra``. With ``box_times`` (seconds on the
 source's clock) there is one box, or None, for each time (Soundstage). Without, the boxes were drawn on the middle
-frame of the source (VGG-SS) and hold within a second of it, or, with ``still``, always. With ``annotators`` (a name for
-each box, beside ``boxes``) several people drew boxes of the same picture (Flickr-SoundNet). Boxes are [x0, y0, x1, y1]
-in fractions of the source's upright picture. Which annotation files the boxes came from says ``corpus``.
+frame of the source (VGG-SS) and hold within a second of it, or, with ``truth.still``, always. Boxes are
+[x0, y0, x1, y1] in fractions of the source's upright picture.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,39 +46,6 @@ def boxes_at(meta: Mapping[str, Any], time: float, key: str = "") -> list[Box]:
             return []
         return [_box(boxes[nearest], key)]
     return [_box(box, key) for box in boxes if box is not None] if _holds(meta, time) else []
-
-
-def annotators_boxes_at(meta: Mapping[str, Any], time: float, key: str = "") -> dict[str, list[Box]]:
-    """The boxes of each annotator at a time (seconds, the clip's clock), in the order in which they are named.
-
-    Boxes without ``annotators`` are all of one annotator, "". Empty where nothing is known.
-
-    Raises:
-        UserError: the boxes are no boxes, or not as many as the annotators.
-    """
-    holder = meta.get("truth")
-    names = holder.get("annotators") if isinstance(holder, Mapping) else None
-    if not isinstance(names, list):
-        boxes = boxes_at(meta, time, key)
-        return {"": boxes} if boxes else {}
-    given = holder.get("boxes") if isinstance(holder, Mapping) else None
-    if not isinstance(given, list) or len(given) != len(names):
-        count = len(given) if isinstance(given, list) else 0
-        raise UserError(f"clip '{key}': {count} boxes but {len(names)} annotators")
-    found: dict[str, list[Box]] = {}
-    for name, box in zip(names, given, strict=True):
-        if _holds(meta, time):
-            found.setdefault(str(name), []).append(_box(box, key))
-    return found
-
-
-def annotations_of(metas: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The data sets of the clips, each with the digest of its annotation files, sorted: results carry it.
-
-    Clips of two versions of a data set's annotations give two entries.
-    """
-    marks = {tuple(sorted(mark.items())) for meta in metas if isinstance(mark := meta.get("corpus"), Mapping)}
-    return [dict(mark) for mark in sorted(marks)]
 
 
 def _holds(meta: Mapping[str, Any], time: float) -> bool:

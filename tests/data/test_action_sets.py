@@ -70,7 +70,8 @@ def test_ucf101_labels_folds_and_groups(ucf):
     trap = found["v_HandStandPushups_g01_c01.avi"]
     assert (trap.label, trap.folds["1"]) == ("HandstandPushups", "test")
     assert found["v_Archery_g03_c02.avi"].group != first.group, "groups of two classes are different films"
-    assert listing.record["annotation_files"] == 7
+    assert listing.record["annotations"]["file"] == "7 files"
+    assert len(listing.record["annotations"]["files"]) == 7
     assert list_corpus(ucf, corpus="ucf101", labels="none").sources[0].segments[0].label is None
 
 
@@ -249,9 +250,9 @@ def test_kinetics_splits_layouts_and_ids_that_differ_by_case(tmp_path):
         "val/air_drumming/x_y_000007_000017.mp4": ("air drumming", "val", {"official": "val"}, "x_y"),
         "test/withheld_000003_000013.mp4": (None, "test", {}, "withheld"),
     }
-    assert listing.record["annotation_files"] == 3
-    assert listing.record["name"] == "kinetics400"
-    assert list_corpus(root, corpus="kinetics700").record["name"] == "kinetics700"
+    assert sorted(listing.record["annotations"]["files"]) == ["test.csv", "train.csv", "val.csv"]
+    assert listing.record["corpus"] == "kinetics400"
+    assert list_corpus(root, corpus="kinetics700").record["corpus"] == "kinetics700"
 
 
 def test_kinetics_is_tested_on_val_and_its_faults_are_named(tmp_path):

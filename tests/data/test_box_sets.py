@@ -17,7 +17,7 @@ from mmssl.data.media import MediaError
 from mmssl.data.shards import BuildSettings, build
 from mmssl.data.still import still_video
 from mmssl.errors import UserError
-from mmssl.localization.truth import annotations_of, annotators_boxes_at, boxes_at, in_clip
+from mmssl.localization.truth import boxes_at, in_clip
 from mmssl.metrics.localization import consensus_truth
 from pipelines.cli import main
 from tests import media
@@ -70,9 +70,10 @@ def test_vggss_boxes_and_digest_reach_the_clips_of_shards(tmp_path):
     assert (summary.clips, summary.with_sound, summary.causes) == (4, 4, {"bad box": 2})
     found = metas(tmp_path / "out")
     digest = hashlib.sha256((root / "vggss.json").read_bytes()).hexdigest()
-    assert annotations_of(found.values()) == [{"annotations_sha256": digest, "name": "vggss"}]
-    record = json.loads((tmp_path / "out" / "build.json").read_text())["corpus"]
-    assert (record["annotations_sha256"], record["annotations"]) == (digest, {"vggss.json": digest})
+    mark = {"file": "vggss.json", "sha256": digest}
+    assert all((meta["corpus"], meta["annotations"]) == ("vggss", mark) for meta in found.values())
+    record = json.loads((tmp_path / "out" / "build.json").read_text())
+    assert (record["corpus"], record["annotations"]) == ("vggss", mark | {"files": {"vggss.json": digest}})
     (cello,) = (meta for meta in found.values() if meta["label"] == "playing cello")
     assert boxes_at(cello, 0.5) == [(0.5, 0.5, 1.0, 0.9)]
     assert in_clip(cello, boxes_at(cello, 0.5))[0] == pytest.approx((0.5, 0.5, 1.0, 0.9), abs=0.02)
@@ -87,6 +88,7 @@ def test_vggss_boxes_and_digest_reach_the_clips_of_shards(tmp_path):
         ([{"file": "a_000001", "bbox": []}], "entry 0 lacks 'class'"),
         ([entry("a_000001", [1, 2, 3])], r"entry 0 \('a_000001'\): \[1, 2, 3\] is no box"),
         ({"a": 1}, "are no list of clips"),
+        ([entry("-abcdefghi_000030", BOX)] * 2, "'-abcdefghi_000030' is listed twice"),
         ([entry("missing_____000001", BOX), entry("-abcdefghi_000030", BOX)], "VGG-SS: 1 of the 2 files"),
     ],
 )
@@ -161,20 +163,20 @@ def test_flickr_soundnet_keeps_the_boxes_of_three_annotators(tmp_path):
     assert (summary.clips, summary.with_sound) == (2, 2)
     found = {meta["source"]: meta for meta in metas(tmp_path / "out").values()}
     picture, video = found["Data/10000130166/10000130166.jpg"], found["Data/10007936344.mp4"]
-    for meta, time, apart in ((picture, 0.1, 99.0), (video, 1.5, 0.1)):
-        boxes = annotators_boxes_at(meta, time)
-        assert list(boxes) == ["1", "2", "3"]
-        assert [b for of in boxes.values() for b in of] == [tuple(v / 256 for v in box) for box in BOXES]
-        truth = consensus_truth([b for of in boxes.values() for b in of])
+    expected = [tuple(v / 256 for v in box) for box in BOXES]
+    for meta, time in ((picture, 0.1), (video, 1.5)):
+        assert meta["truth"]["annotators"] == ["1", "2", "3"]
+        assert boxes_at(meta, time) == expected
+        truth = consensus_truth(boxes_at(meta, time))
         assert (truth[200, 100], truth[10, 10], truth[200, 200]) == (1.0, 0.5, 1.0)
-        assert bool(annotators_boxes_at(meta, apart)) == (meta is picture), "a still picture's boxes hold always"
+    assert boxes_at(picture, 1.4) == expected, "a still picture's boxes hold always"
+    assert boxes_at(video, 0.1) == []
     assert picture["group"] == "10000130166"
     digests = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (root / "flickr_test.csv", *sorted((root / "Annotations").glob("1*.xml")))
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (root / "Annotations").glob("1*.xml")
     }
     lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
-    assert picture["corpus"]["annotations_sha256"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert picture["annotations"]["sha256"] == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_flickr_soundnet_files_that_are_wrong_are_named(tmp_path):
@@ -208,23 +210,8 @@ def test_the_real_ids_of_flickr_soundnet(tmp_path):
     for source in (tmp_path, tmp_path / "flickr_soundnet_test_ids.csv"):
         listing = list_corpus(source, corpus="flickr-soundnet")
         assert len(listing.sources) == 249
-        assert listing.record["annotation_files"] == 250
-        assert listing.record["annotations"] == {}, "too many to name one by one"
-
-
-def test_annotators_that_do_not_fit_the_boxes_are_an_error():
-    meta = {"truth": {"boxes": [BOX], "annotators": ["a", "b"]}, "duration": 1.0}
-    with pytest.raises(UserError, match="clip 'k': 1 boxes but 2 annotators"):
-        annotators_boxes_at(meta, 0.5, "k")
-    assert annotators_boxes_at({"truth": {"boxes": [BOX]}, "duration": 1.0}, 0.5) == {"": [tuple(BOX)]}
-    assert annotators_boxes_at({"truth": None}, 0.5) == {}
-    two = {"truth": {"boxes": [BOX, OTHER, BOX], "annotators": ["b", "a", "b"]}, "duration": 1.0}
-    assert annotators_boxes_at(two, 0.5) == {"b": [tuple(BOX)] * 2, "a": [tuple(OTHER)]}
-
-
-def test_clips_of_two_versions_of_annotations_are_told_apart():
-    marks = [{"name": "vggss", "annotations_sha256": digit * 64} for digit in "ab"]
-    assert annotations_of([{"corpus": marks[1]}, {"corpus": marks[0]}, {"corpus": marks[0]}, {}]) == marks
+        assert listing.record["annotations"]["file"] == "249 files"
+        assert "files" not in listing.record["annotations"], "too many to name one by one"
 
 
 def test_a_still_picture_lasts_as_long_as_its_sound(tmp_path):

@@ -122,9 +122,9 @@ def test_official_folds_that_cannot_be_used_are_named():
 def test_clips_recorded_together_are_those_of_a_group_or_of_a_file():
     metas = [{"group": "g1", "source": "a.mp4"}, {"group": "g1", "source": "b.mp4"}, {"source": "c.mp4"}, {}]
     assert recorded_together(("a", "b", "c", "d"), metas) == ("g1", "g1", "c.mp4", "d")
-    marked = [{"corpus": {"name": name}} for name in ("ucf101", "hmdb51", "ucf101")]
+    marked = [{"corpus": name} for name in ("ucf101", "hmdb51", "ucf101")]
     assert corpus_name([*marked, {}]) == "hmdb51 and ucf101"
-    assert corpus_name([{"corpus": {"name": "kth", "annotations_sha256": "0123456789abcdef"}}]) == (
+    assert corpus_name([{"corpus": "kth", "annotations": {"file": "l", "sha256": "0123456789abcdef"}}]) == (
         "kth (lists sha256 0123456789ab...)"
     )
     assert corpus_name([{}]) == "the shards"

@@ -145,14 +145,19 @@ class Annotations:
         lines = "".join(f"{digest}  {name}\n" for name, digest in self.digests.items())
         return hashlib.sha256(lines.encode()).hexdigest()
 
-    def mark(self) -> dict[str, str]:
-        """What the description of each clip says."""
-        return {"name": self.name} | ({} if self.sha256 is None else {"annotations_sha256": self.sha256})
+    def mark(self) -> dict[str, Any]:
+        """What the description of each clip says: ``corpus``, and ``annotations`` where there are annotation files."""
+        if self.sha256 is None:
+            return {"corpus": self.name}
+        only = next(iter(self.digests)) if len(self.digests) == 1 else f"{len(self.digests)} files"
+        return {"corpus": self.name, "annotations": {"file": only, "sha256": self.sha256}}
 
     def record(self) -> dict[str, Any]:
-        """What `build.json` says."""
-        each = self.digests if len(self.digests) <= _LISTED_DIGESTS else {}
-        return {**self.mark(), "annotation_files": len(self.digests), "annotations": each}
+        """What `build.json` says: the same, and the digest of each file where they are few."""
+        mark = self.mark()
+        if "annotations" in mark and len(self.digests) <= _LISTED_DIGESTS:
+            mark["annotations"]["files"] = self.digests
+        return mark
 
 
 class Found:

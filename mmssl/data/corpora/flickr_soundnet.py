@@ -63,8 +63,7 @@ def list_flickr_soundnet(source: Path, allow_missing: bool = False) -> Listing:
             message = f"{len(bad)} of {len(boxes) + len(bad)} boxes have no area in the picture, the first is {bad[0]}"
             found.unusable.append(Unusable(path, "bad box", message))
     found.pass_over(tree)
-    read = [files[name] for name in wanted] + ([] if table is None else [table])
-    return found.listing(Annotations.of(NAME, root, read))
+    return found.listing(Annotations.of(NAME, root, [files[name] for name in wanted]))
 
 
 def _ids(table: Path) -> list[str]:

@@ -42,15 +42,15 @@ class Segment:
 class Source:
     """A media file: `name` is its path relative to the corpus, `key` the stem of its clips' keys.
 
-    `corpus` names the data set and its annotations (see `mmssl.data.corpora.files.Annotations`) for the description
-    of the clips. `sound` is the file with the sound of a still picture.
+    `mark` names the data set and its annotations (see `mmssl.data.corpora.files.Annotations`) in the description of
+    the clips. `sound` is the file with the sound of a still picture.
     """
 
     path: Path
     name: str
     key: str
     segments: tuple[Segment, ...] = (Segment(),)
-    corpus: dict[str, str] | None = None
+    mark: dict[str, Any] = field(default_factory=dict)
     sound: Path | None = None
 
 

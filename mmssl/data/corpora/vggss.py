@@ -39,8 +39,12 @@ def list_vggss(source: Path, allow_missing: bool = False) -> Listing:
         raise UserError(f"list file missing: there is none of {', '.join(NAMES)} below '{root}' (VGG-SS)")
     places = _places(tree)
     found = Found("VGG-SS", root, allow_missing)
+    seen: set[str] = set()
     for number, entry in enumerate(_entries(path)):
         name = str(entry["file"])
+        if name in seen:
+            raise UserError(f"annotations '{path}': '{name}' is listed twice; keep one entry a clip")
+        seen.add(name)
         boxes, bad = _boxes(entry["bbox"], f"'{path}', entry {number} ('{name}')")
         video = _video(tree, path, places, name, entry.get("path"))
         segment = Segment(label=str(entry["class"]).strip(), truth={"boxes": boxes}, group=name.rpartition("_")[0])

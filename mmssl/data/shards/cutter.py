@@ -400,8 +400,8 @@ class _Cutter:
 
 
 def membership(source: Source, segment: Segment) -> dict[str, Any]:
-    """What the description says of a known data set: its name and digest, official folds, and the group."""
-    said = {"corpus": source.corpus, "folds": segment.folds, "group": segment.group}
+    """What the description says of a known data set: its name and annotations, official folds, and the group."""
+    said = {**source.mark, "folds": segment.folds, "group": segment.group}
     return {name: value for name, value in said.items() if value}
 
 

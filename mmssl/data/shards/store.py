@@ -72,7 +72,7 @@ class ShardStore:
         source: Path,
         content: dict[str, Any],
         samples_per_shard: int,
-        corpus: dict[str, Any] | None = None,
+        record: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.samples_per_shard = folder, samples_per_shard
         try:
@@ -84,7 +84,7 @@ class ShardStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"another build is writing to '{folder}'; wait for it, or name another folder") from None
-        self._claim(source, content, corpus)
+        self._claim(source, content, record or {})
         self._log_path = folder / "progress.jsonl"
         self.present: dict[str, set[str]] = defaultdict(set)  # source -> keys of its clips in finished shards
         self.settled: dict[str, dict[str, Any]] = {}  # source -> its line in the log
@@ -99,12 +99,10 @@ class ShardStore:
 
     # -- what was there ---------------------------------------------------------------------------------------
 
-    def _claim(self, source: Path, content: dict[str, Any], corpus: dict[str, Any] | None) -> None:
+    def _claim(self, source: Path, content: dict[str, Any], known: dict[str, Any]) -> None:
         """Make the folder this build's, or refuse one that holds something else."""
         record = self.folder / "build.json"
-        wanted = {"source": str(source.resolve()), "settings": content}
-        if corpus is not None:
-            wanted["corpus"] = corpus
+        wanted = {"source": str(source.resolve()), "settings": content, **known}
         tars = sorted(self.folder.glob("*.tar")) if self.folder.is_dir() else []
         if tars:
             try:
@@ -125,10 +123,11 @@ class ShardStore:
                 for name in sorted({*content, *old})
                 if content.get(name) != old.get(name)
             ]
-            if not other and found.get("corpus") != corpus:
+            before, now = found.get("annotations"), known.get("annotations")
+            if not other and before != now:
                 raise UserError(
                     f"'{self.folder}' holds shards built with other annotations "
-                    f"({_changed(found.get('corpus'), corpus)}); name another folder, or remove the shards"
+                    f"({_changed(before, now)}); name another folder, or remove the shards"
                 )
             if other:
                 raise UserError(
@@ -294,6 +293,6 @@ def sync_folder(folder: Path) -> None:
 
 def _changed(old: Any, new: Any) -> str:
     """Which annotation files differ between two records of a data set, as far as they say."""
-    before, now = (record.get("annotations", {}) if isinstance(record, dict) else {} for record in (old, new))
+    before, now = (record.get("files", {}) if isinstance(record, dict) else {} for record in (old, new))
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return f"'{names[0]}' differs" if names else "their digests differ"
