@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mmssl.data.corpora.listing import AUTO
 from mmssl.data.shards.builder import BuildProgress, BuildSummary
 from mmssl.data.shards.builder import build as build_shards
 from mmssl.data.shards.check import CheckProgress, CheckReport, check_shards
@@ -41,6 +42,8 @@ def build(
     prefix: str = "clips",
     labels: Literal["folder", "none"] = "folder",
     dense_truth: bool = False,
+    corpus: str = AUTO,
+    allow_missing: bool = False,
     subtitle_language: str | None = None,
     shuffle: bool = True,
     max_pixels: int = 36_000_000,
@@ -50,7 +53,7 @@ def build(
     retry_failed: bool = False,
     stall_seconds: float = 600.0,
 ) -> None:
-    """Build shards from a folder of videos, a manifest or a Soundstage folder; a second run makes what is missing.
+    """Build shards from videos, a manifest, Soundstage or a known data set; a second run makes what is missing.
 
     Args:
         source: folder of videos, manifest (.csv, .tsv, .jsonl, .parquet), Soundstage folder, or one video.
@@ -73,6 +76,9 @@ def build(
         labels: folder takes the name of a file's folder as its label.
         dense_truth: store the dense truth of a corpus that has it (Soundstage's truth/{key}.npz, or the column
             dense_truth of a manifest) for the tasks that need it.
+        corpus: auto, or a known data set: ucf101, hmdb51, kinetics400, kinetics600, kinetics700, kth, ut-interaction,
+            vggss, flickr-soundnet, ave; its labels, official folds, groups and boxes go into the clips' description.
+        allow_missing: build a known data set although files that its lists name are missing.
         subtitle_language: language code to choose among subtitles, for instance en.
         shuffle: store the sources in a fixed pseudo-random order, so that a shard mixes folders.
         max_pixels: sources with larger pictures are refused.
@@ -100,6 +106,8 @@ def build(
         prefix=prefix,
         labels=labels,
         dense_truth=dense_truth,
+        corpus=corpus,
+        allow_missing=allow_missing,
         subtitle_language=subtitle_language,
         shuffle=shuffle,
         max_pixels=max_pixels,

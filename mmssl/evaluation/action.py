@@ -25,10 +25,12 @@ from mmssl.evaluation.folds import (
     by_split,
     check_folds,
     class_names,
+    corpus_name,
     drawn_part,
     group_names,
     leave_one_out,
-    source_names,
+    official_folds,
+    recorded_together,
 )
 from mmssl.evaluation.knn import PROTOCOL as KNN
 from mmssl.evaluation.knn import knn_scores, neighbours_for
@@ -149,7 +151,7 @@ def arrange(table: FeatureTable, sizes: Sequence[int], group: str | None = None)
     """
     classes = class_names(table.labels, table.keys)
     labels = np.array([classes.index(str(label)) for label in table.labels])
-    groups = source_names(table.keys, table.metas)
+    groups = recorded_together(table.keys, table.metas)
     if len(sizes) == 2:
         both = sorted(set(table.keys[: sizes[0]]) & set(table.keys[sizes[0] :]))
         if both:
@@ -159,6 +161,8 @@ def arrange(table: FeatureTable, sizes: Sequence[int], group: str | None = None)
     elif group is not None:
         groups = group_names(table.keys, table.metas, group)
         folds, how = leave_one_out(groups, group), f"leave one group out ({group})"
+    elif folds := official_folds(table.metas):
+        how = f"official folds of {corpus_name(table.metas)}"
     else:
         folds, how = by_split(table.metas), "the clips' field `split`"
     check_folds(folds, labels, classes)

@@ -1,4 +1,9 @@
-"""Which clips train and which test: given sets, a split field, or one group left out; and parts drawn by seed."""
+"""Which clips train and which test: given sets, official folds, a split field, one group left out; parts by seed.
+
+Official folds are in the clips' description as the readers of known data sets wrote them (`mmssl.data.corpora`):
+``folds`` maps the name of a fold to "train", "val" or "test", and a fold that is not named has the clip on no side.
+``group`` names what was recorded together.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from mmssl.randomness import sample_seed, uniform_numpy
 
 TRAIN_SHARE = 0.8
 VALIDATION_SHARE = 0.2
+_SIDES = frozenset({"train", "val", "test"})
 _TEST_NAMES = ("test", "val", "valid", "validation")
 
 
@@ -68,6 +74,53 @@ def group_names(keys: Sequence[str], metas: Sequence[Mapping[str, Any]], pattern
 def source_names(keys: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The source file of each clip; its key where that is not said."""
     return tuple(str(meta.get("source") or key) for key, meta in zip(keys, metas, strict=True))
+
+
+def recorded_together(keys: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What keeps clips on one side of a split: their field `group` where they have one, else their source file."""
+    sources = source_names(keys, metas)
+    return tuple(str(meta.get("group") or source) for meta, source in zip(metas, sources, strict=True))
+
+
+def corpus_name(metas: Sequence[Mapping[str, Any]]) -> str:
+    """The known data sets that the clips are of, with the beginning of the digest of their lists."""
+    names = set()
+    for meta in metas:
+        if meta.get("corpus"):
+            lists = meta.get("annotations")
+            names.add((str(meta["corpus"]), str(lists.get("sha256"))[:12] if isinstance(lists, Mapping) else ""))
+    said = [f"{name} (lists sha256 {digest}...)" if digest else name for name, digest in sorted(names)]
+    return " and ".join(said) or "the shards"
+
+
+def official_folds(metas: Sequence[Mapping[str, Any]]) -> list[Fold]:
+    """The folds that the clips' field `folds` names, sorted by name (numbers by value); none if no clip has the field.
+
+    A fold without "test" clips is tested on its "val" clips; else these are on neither side, as official protocols with
+    three parts (KTH) want it.
+
+    Raises:
+        UserError: a side is unknown, or a fold has no clips to train or to test.
+    """
+    sides: dict[str, list[tuple[int, str]]] = {}
+    for row, meta in enumerate(metas):
+        folds = meta.get("folds") or {}
+        if not isinstance(folds, Mapping) or not set(folds.values()) <= _SIDES:
+            raise UserError(f"clip '{meta.get('key', row)}': folds {folds!r} does not map names to train, val or test")
+        for name, side in folds.items():
+            sides.setdefault(str(name), []).append((row, side))
+    found = []
+    for name in sorted(sides, key=lambda name: (int(name) if name.isdigit() else -1, name)):
+        rows = {side: np.array([row for row, s in sides[name] if s == side], dtype=np.int64) for side in _SIDES}
+        test = rows["test"] if len(rows["test"]) else rows["val"]
+        for side, members in (("train", rows["train"]), ("test", test)):
+            if len(members) == 0:
+                raise UserError(
+                    f"official fold '{name}' has no {side} clips among these {len(metas)}; give all shards of the data "
+                    "set, or --group or --train and --test for another split"
+                )
+        found.append(Fold(name, rows["train"], test))
+    return found
 
 
 def leave_one_out(groups: Sequence[str], pattern: str) -> list[Fold]:

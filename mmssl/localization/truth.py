@@ -2,8 +2,8 @@
 
 Read are ``truth.boxes`` or ``boxes``/``bbox`` at the top or under ``extra``. With ``box_times`` (seconds on the
 source's clock) there is one box, or None, for each time (Soundstage). Without, the boxes were drawn on the middle
-frame of the source (VGG-SS) and hold within a second of it. Boxes are [x0, y0, x1, y1] in fractions of the source's
-upright picture.
+frame of the source (VGG-SS) and hold within a second of it, or, with ``truth.still``, always. Boxes are
+[x0, y0, x1, y1] in fractions of the source's upright picture.
 """
 
 from __future__ import annotations
@@ -45,12 +45,18 @@ def boxes_at(meta: Mapping[str, Any], time: float, key: str = "") -> list[Box]:
         if abs(times[nearest] - absolute) > max(step, 0.02) or boxes[nearest] is None:
             return []
         return [_box(boxes[nearest], key)]
-    original = meta.get("original")
+    return [_box(box, key) for box in boxes if box is not None] if _holds(meta, time) else []
+
+
+def _holds(meta: Mapping[str, Any], time: float) -> bool:
+    """Whether boxes of the source's middle frame hold at a time of the clip."""
+    truth, original = meta.get("truth"), meta.get("original")
+    if isinstance(truth, Mapping) and truth.get("still"):
+        return True
     seconds = original.get("seconds") if isinstance(original, Mapping) else None
     middle = float(seconds if seconds else meta.get("duration") or 0.0) / 2
-    if seconds is None:
-        absolute = time
-    return [_box(box, key) for box in boxes if box is not None] if abs(absolute - middle) <= STILL_HOLDS else []
+    absolute = time if seconds is None else time + float(meta.get("start") or 0.0)
+    return abs(absolute - middle) <= STILL_HOLDS
 
 
 def _given(meta: Mapping[str, Any]) -> tuple[list[Any], list[float] | None] | None:

@@ -9,9 +9,12 @@ from mmssl.evaluation.folds import (
     by_split,
     check_folds,
     class_names,
+    corpus_name,
     drawn_part,
     group_names,
     leave_one_out,
+    official_folds,
+    recorded_together,
     validation_rows,
 )
 
@@ -82,3 +85,54 @@ def test_the_validation_part_holds_about_a_fifth_of_each_class():
     y = np.repeat(np.arange(6), 40)
     held = validation_rows(y, np.arange(240), 0)
     assert (np.bincount(y[held], minlength=6) == 8).all()
+
+
+def folds_of(*descriptions):
+    return [{"key": f"k{i}", "folds": folds} for i, folds in enumerate(descriptions)]
+
+
+def test_official_folds_are_read_from_the_descriptions():
+    metas = folds_of(
+        {"2": "test", "10": "train", "1": "train"}, {"2": "train", "1": "test", "10": "test"}, {"10": "train"}, {}
+    )
+    folds = official_folds([*metas, {}])
+    assert [(f.name, f.train.tolist(), f.test.tolist()) for f in folds] == [
+        ("1", [0], [1]),
+        ("2", [1], [0]),
+        ("10", [0, 2], [1]),
+    ]
+    assert official_folds([{}, {"folds": {}}]) == []
+
+
+def test_clips_to_validate_test_only_where_no_others_do():
+    three = official_folds(folds_of({"a": "train"}, {"a": "val"}, {"a": "test"}))[0]
+    assert (three.train.tolist(), three.test.tolist()) == ([0], [2])
+    assert official_folds(folds_of({"a": "train"}, {"a": "val"}))[0].test.tolist() == [1]
+
+
+def test_official_folds_that_cannot_be_used_are_named():
+    with pytest.raises(UserError, match="official fold '2' has no test clips among these 2; give all shards"):
+        official_folds(folds_of({"1": "train", "2": "train"}, {"1": "test", "2": "train"}))
+    with pytest.raises(UserError, match="official fold '1' has no train clips"):
+        official_folds(folds_of({"1": "test"}))
+    with pytest.raises(UserError, match=r"clip 'k0': folds {'1': 'both'} does not map names to train, val or test"):
+        official_folds(folds_of({"1": "both"}))
+
+
+def test_clips_recorded_together_are_those_of_a_group_or_of_a_file():
+    metas = [{"group": "g1", "source": "a.mp4"}, {"group": "g1", "source": "b.mp4"}, {"source": "c.mp4"}, {}]
+    assert recorded_together(("a", "b", "c", "d"), metas) == ("g1", "g1", "c.mp4", "d")
+    marked = [{"corpus": name} for name in ("ucf101", "hmdb51", "ucf101")]
+    assert corpus_name([*marked, {}]) == "hmdb51 and ucf101"
+    assert corpus_name([{"corpus": "kth", "annotations": {"file": "l", "sha256": "0123456789abcdef"}}]) == (
+        "kth (lists sha256 0123456789ab...)"
+    )
+    assert corpus_name([{}]) == "the shards"
+
+
+def test_a_class_that_a_fold_tests_and_does_not_train_is_named():
+    folds = official_folds(folds_of({"1": "train"}, {"1": "train"}, {"1": "test"}))
+    with pytest.raises(
+        UserError, match=r"fold '1': 1 labels of the test clips are not among the train clips \('run'\)"
+    ):
+        check_folds(folds, np.array([0, 0, 1]), ("hop", "run"))

@@ -10,9 +10,11 @@ from tests.requirements import real_data
 
 @pytest.mark.slow
 def test_leave_one_sequence_out_and_what_the_crops_give_away(tmp_path):
-    build(real_data() / "A" / "ut_interaction_set1", tmp_path / "ut", clip_seconds=None, size=(96, 96), fit="stretch")
+    source, settings = real_data() / "A" / "ut_interaction_set1", {"clip_seconds": None, "size": (96, 96)}
+    build(source, tmp_path / "ut", corpus="ut-interaction", fit="stretch", **settings)
     Encoders({"video": Build("mmssl.nn.video.SmallVideoEncoder")}).save(tmp_path / "run" / "encoders")
-    found = evaluate_action(tmp_path / "run", str(tmp_path / "ut"), group=r"_seq(\d+)", seeds=1, workers=0).as_dict()
+    found = evaluate_action(tmp_path / "run", str(tmp_path / "ut"), seeds=1, workers=0).as_dict()
+    assert found["split"] == "official folds of ut-interaction"
     assert (found["folds"], found["test_clips"], len(found["classes"])) == (10, 60, 6)
     assert not found["left_out"]
     assert found["linear"]["file_facts"]["mean"] > 0.4, "clips were cropped action by action"

@@ -20,7 +20,9 @@ class Segment:
     """A part of a media file, in seconds on the clock a player shows; `end` None is the end of the file.
 
     `truth` and `extra` are JSON values carried into the description of the clips. `key` names the first clip.
-    `dense` is the file with the dense truth of the media file, in which frames count from its beginning.
+    `dense` is the file with the dense truth of the media file, in which frames count from its beginning. `folds` says
+    on which side ("train", "val", "test") of each official fold the clips are; a fold that is not named has them on
+    neither. `group` names what was recorded together: clips of one group belong on one side of any split.
     """
 
     start: float = 0.0
@@ -32,16 +34,24 @@ class Segment:
     truth: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
     dense: Path | None = None
+    folds: dict[str, str] = field(default_factory=dict)
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A media file: `name` is its path relative to the corpus, `key` the stem of its clips' keys."""
+    """A media file: `name` is its path relative to the corpus, `key` the stem of its clips' keys.
+
+    `mark` names the data set and its annotations (see `mmssl.data.corpora.files.Annotations`) in the description of
+    the clips. `sound` is the file with the sound of a still picture.
+    """
 
     path: Path
     name: str
     key: str
     segments: tuple[Segment, ...] = (Segment(),)
+    mark: dict[str, Any] = field(default_factory=dict)
+    sound: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,15 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The sources of a corpus, what cannot be used, and how many files were passed over by suffix."""
+    """The sources of a corpus, what cannot be used, and how many files were passed over by suffix.
+
+    `record` says of a known data set its name and the digests of its annotation files.
+    """
 
     sources: tuple[Source, ...]
     unusable: tuple[Unusable, ...] = ()
     ignored: dict[str, int] = field(default_factory=dict)
+    record: dict[str, Any] | None = None
 
 
 def key_of(name: str) -> str:

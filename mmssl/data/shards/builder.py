@@ -80,7 +80,7 @@ def build(
     source, out = Path(source), Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"output '{out}' is a file; name a folder")
-    listing = list_corpus(source, settings.labels, settings.subtitle_language)
+    listing = list_corpus(source, settings.labels, settings.subtitle_language, settings.corpus, settings.allow_missing)
     sources = list(listing.sources)
     if settings.dense_truth:
         sources = with_dense_truth(sources, source)
@@ -88,7 +88,7 @@ def build(
         sources.sort(key=lambda item: (digest(item.name), item.name))
     if settings.limit is not None:
         sources = sources[: settings.limit]
-    store = ShardStore(out, source, settings.content(), settings.samples_per_shard)
+    store = ShardStore(out, source, settings.content(), settings.samples_per_shard, listing.record)
     run = _Run(sources, settings, store, on_progress)
     try:
         run.go()

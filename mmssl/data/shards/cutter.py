@@ -36,6 +36,7 @@ from mmssl.data.shards.picture import Geometry, PictureFitter, plan_geometry, sl
 from mmssl.data.shards.settings import BuildSettings
 from mmssl.data.shards.sound import SoundTimeline, loudness
 from mmssl.data.shards.windows import Window, WindowCursor
+from mmssl.data.still import still_video
 from mmssl.data.subtitles import Cue
 from mmssl.data.timestamps import PictureClock
 
@@ -104,7 +105,9 @@ class _Cutter:
         cues, dropped, faults = cues_of(self.source, self.settings.subtitle_language)
         self.cues: dict[Path | None, tuple[Cue, ...]] = cues
         self.failures += faults
-        with open_media(self.source.path, max_pixels=self.settings.max_pixels) as container:
+        path, sound = self.source.path, self.source.sound
+        media = path if sound is None else still_video(path, sound)
+        with open_media(media, max_pixels=self.settings.max_pixels) as container:
             self.video = video_stream(container, max_pixels=self.settings.max_pixels)
             self.audio = audio_stream(container)
             self.facts = read_facts(container, self.video, self.audio, self.settings)
@@ -316,6 +319,7 @@ class _Cutter:
             "label": segment.label,
             "truth": segment.truth,
             "extra": segment.extra,
+            **membership(self.source, segment),
             "rotation": self.geometry.turns * 90,
             "affine": self.geometry.affine(self.source_size),
             "original": self.facts.description,
@@ -393,6 +397,12 @@ class _Cutter:
             self.failures.append(Failure(self.source.name, round(window.start, 3), "too short", message))
         else:
             self.rests += 1
+
+
+def membership(source: Source, segment: Segment) -> dict[str, Any]:
+    """What the description says of a known data set: its name and annotations, official folds, and the group."""
+    said = {**source.mark, "folds": segment.folds, "group": segment.group}
+    return {name: value for name, value in said.items() if value}
 
 
 def _count_within(times: list[float], window: Window) -> int:

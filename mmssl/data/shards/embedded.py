@@ -32,6 +32,9 @@ def cues_of(
     failures: list[Failure] = []
     for path in {segment.subtitles for segment in source.segments}:
         try:
+            if path is None and source.sound is not None:  # a still picture
+                found[path] = ()
+                continue
             subtitles = read_embedded(source.path, language) if path is None else read_subtitles(path)
         except UserError as error:
             failures.append(Failure(source.name, None, "subtitles", str(error)))

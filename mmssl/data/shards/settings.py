@@ -13,7 +13,7 @@ from mmssl.errors import UserError
 Fit = Literal["short_side", "crop", "stretch"]
 Labels = Literal["folder", "none"]
 
-_NOT_CONTENT = {"processes", "limit", "retry_failed", "stall_seconds"}
+_NOT_CONTENT = {"allow_missing", "processes", "limit", "retry_failed", "stall_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,10 @@ class BuildSettings:
         labels: "folder" takes the name of the folder that a file lies in as its label.
         dense_truth: Store the dense truth of clips (what Soundstage writes as `truth/{key}.npz` beside its manifest, or
             the file that the manifest's column `dense_truth` names) as the member `{key}.truth.npz`.
+        corpus: "auto" for a folder, manifest or video, or the name of a known data set
+            (`mmssl.data.corpora.listing.CORPORA`), which gives labels, official folds, groups and boxes.
+        allow_missing: Whether files that the lists of a known data set name may be missing (as of those that are
+            downloaded one by one); they are then listed in failures.jsonl.
         subtitle_language: Language code to choose among sidecars (`name.en.vtt`) and embedded streams.
         shuffle: Store sources in a fixed pseudo-random order, so that a shard mixes folders.
         max_pixels: Sources with larger pictures are refused.
@@ -66,6 +70,8 @@ class BuildSettings:
     prefix: str = "clips"
     labels: Labels = "folder"
     dense_truth: bool = False
+    corpus: str = "auto"
+    allow_missing: bool = False
     subtitle_language: str | None = None
     shuffle: bool = True
     max_pixels: int = 36_000_000
@@ -121,6 +127,8 @@ class BuildSettings:
         values = dataclasses.asdict(self)
         if not self.dense_truth:
             del values["dense_truth"]  # shards from before there was such a setting are the same without it
+        if self.corpus == "auto":
+            del values["corpus"]
         return {name: _json(value) for name, value in values.items() if name not in _NOT_CONTENT}
 
 

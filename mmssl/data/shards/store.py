@@ -1,9 +1,9 @@
 """Storing clips: tars that appear whole, their indices, and the log of what is done.
 
 In the output folder: `{prefix}-000000.tar` with `.idx`, `{prefix}_info.json` for each prefix and `_info.json` for
-all of them (timm's form), `failures.jsonl`, `build.json` (source and settings) and `progress.jsonl` (the log from
-which a later run goes on). A tar is written under a hidden name, made durable and renamed; its line in the log is
-written before the rename, so that a tar that exists is always known.
+all of them (timm's form), `failures.jsonl`, `build.json` (source, settings, and of a known data set the digests of its
+annotations) and `progress.jsonl` (the log from which a later run goes on). A tar is written under a hidden name, made
+durable and renamed; its line in the log is written before the rename, so that a tar that exists is always known.
 """
 
 from __future__ import annotations
@@ -66,7 +66,14 @@ class _OpenShard:
 class ShardStore:
     """The output folder of one build; also what an earlier run left there."""
 
-    def __init__(self, folder: Path, source: Path, content: dict[str, Any], samples_per_shard: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: Path,
+        content: dict[str, Any],
+        samples_per_shard: int,
+        record: dict[str, Any] | None = None,
+    ) -> None:
         self.folder, self.samples_per_shard = folder, samples_per_shard
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +84,7 @@ class ShardStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"another build is writing to '{folder}'; wait for it, or name another folder") from None
-        self._claim(source, content)
+        self._claim(source, content, record or {})
         self._log_path = folder / "progress.jsonl"
         self.present: dict[str, set[str]] = defaultdict(set)  # source -> keys of its clips in finished shards
         self.settled: dict[str, dict[str, Any]] = {}  # source -> its line in the log
@@ -92,10 +99,10 @@ class ShardStore:
 
     # -- what was there ---------------------------------------------------------------------------------------
 
-    def _claim(self, source: Path, content: dict[str, Any]) -> None:
+    def _claim(self, source: Path, content: dict[str, Any], known: dict[str, Any]) -> None:
         """Make the folder this build's, or refuse one that holds something else."""
         record = self.folder / "build.json"
-        wanted = {"source": str(source.resolve()), "settings": content}
+        wanted = {"source": str(source.resolve()), "settings": content, **known}
         tars = sorted(self.folder.glob("*.tar")) if self.folder.is_dir() else []
         if tars:
             try:
@@ -116,6 +123,12 @@ class ShardStore:
                 for name in sorted({*content, *old})
                 if content.get(name) != old.get(name)
             ]
+            before, now = found.get("annotations"), known.get("annotations")
+            if not other and before != now:
+                raise UserError(
+                    f"'{self.folder}' holds shards built with other annotations "
+                    f"({_changed(before, now)}); name another folder, or remove the shards"
+                )
             if other:
                 raise UserError(
                     f"'{self.folder}' holds shards built with other settings ({'; '.join(other)}); "
@@ -276,3 +289,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _changed(old: Any, new: Any) -> str:
+    """Which annotation files differ between two records of a data set, as far as they say."""
+    before, now = (record.get("files", {}) if isinstance(record, dict) else {} for record in (old, new))
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return f"'{names[0]}' differs" if names else "their digests differ"
