@@ -96,7 +96,7 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(name="demo", version=1),
-        # Within a second the picture moves by a tenth of its width: where the camera goes can be told from the pictures.
+        # In a second the picture moves by a tenth of its width: where the camera goes can be told from the pictures.
         Preset(name="moving_camera", version=1, camera_motion=5.0),
         Preset(name="quick", version=1, size=64, frames=25, objects=(3, 3), margin=0.16),
         Preset(
