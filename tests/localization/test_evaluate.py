@@ -58,10 +58,10 @@ def test_intervals_and_differences_are_paired(results):
 
 
 def test_the_auc_of_each_sample_averages_to_the_auc():
-    from mmssl.localization.evaluate import _auc_of_each
+    from mmssl.localization.scores import auc_of_each
 
     values = np.random.default_rng(0).random(50)
-    assert _auc_of_each(values).mean() == pytest.approx(success_auc(values))
+    assert auc_of_each(values).mean() == pytest.approx(success_auc(values))
 
 
 def test_several_frames_a_clip_and_workers(world):
@@ -97,7 +97,7 @@ def test_the_program_draws_and_scores(world, tmp_path, capsys):
         "results.json",
     ]
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Sound localization, localization-v1" in shown
+    assert "Sound localization, localization-v2" in shown
     assert "ceiling" in shown
 
 
