@@ -78,11 +78,12 @@ def print_baselines(console: Console, results: dict[str, Any]) -> None:
     )
     area = results["true_area"]
     console.print(
-        f"The truth covers {100 * area['median']:.1f} % of the picture in the median clip; {100 * area['below_a_quarter']:.1f}"
-        " % of the clips have less than a quarter, and can never reach 0.5.",
+        f"The truth covers {100 * area['median']:.1f} % of the picture in the median clip; "
+        f"{100 * area['below_a_quarter']:.1f} % of the clips have less than a quarter, and can never reach 0.5.",
         markup=False,
         soft_wrap=True,
     )
     if told["faults"]:
         shown = "; ".join(told["faults"][:2])
-        console.print(f"{len(told['faults'])} faulty boxes, cut to the picture: {shown}, ...", markup=False, soft_wrap=True)
+        said = f"{len(told['faults'])} faulty boxes, cut to the picture: {shown}, ..."
+        console.print(said, markup=False, soft_wrap=True)

@@ -143,7 +143,7 @@ def _xml_entry(path: Path, data: bytes) -> tuple[str, Mapping[str, Any]]:
             try:
                 boxes.append([float(text) / FLICKR_GRID for text in texts])
             except ValueError:
-                raise UserError(f"annotations '{path}', clip '{path.stem}': {texts} is no box of four numbers") from None
+                raise UserError(f"annotations '{path}', clip '{path.stem}': {texts} is no box") from None
             annotators.append(str(number))
     return path.stem, {"bbox": boxes, "annotators": annotators}
 

@@ -270,9 +270,7 @@ def _collect_sounds(stream: Stream, left_out: dict[str, int], seed: int, tell: C
     return _Sounds(keys, np.stack(waves) if waves else np.zeros((0, 1, 1), np.float32), other)
 
 
-def _judged_rows(
-    batch: Batch, truth: Truth, view: int, place: Mapping[str, int]
-) -> list[tuple[int, np.ndarray, int]]:
+def _judged_rows(batch: Batch, truth: Truth, view: int, place: Mapping[str, int]) -> list[tuple[int, np.ndarray, int]]:
     """(row, true mask, annotators) of the clips whose sounding thing is seen in the judged frame."""
     found = []
     size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
