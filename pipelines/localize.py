@@ -193,6 +193,7 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
     table = Table(
         title=f"Sound localization, {results['protocol']}: {results['n']} frames of {results['clips']} clips",
         box=rich.box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("", no_wrap=True)
     for name in ("peak in box", "cIoU", "AUC", "AP", "IoU", "model minus"):

@@ -230,8 +230,10 @@ def evaluate_localization(
     }
     if prior is not None:
         about["object_prior"] = {"share": SHARE, "rows": list(PRIOR_ROWS), "map": "mean absolute feature, no sound"}
-    rows = [{n: np.concatenate(parts) for n, parts in values.items()} for values in (peak, ciou, iou, sure)]
-    return LocalizationScores(about, tuple(keys), *rows, np.concatenate(ceiling))
+    peaks, cious, ious, sures = (
+        {name: np.concatenate(parts) for name, parts in values.items()} for values in (peak, ciou, iou, sure)
+    )
+    return LocalizationScores(about, tuple(keys), peaks, cious, ious, sures, np.concatenate(ceiling))
 
 
 def _said_of(annotators: set[int]) -> str:

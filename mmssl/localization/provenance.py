@@ -15,7 +15,7 @@ from typing import Any
 FIELDS = ("boxes", "bbox", "box_times", "annotators")
 
 
-def annotations_of(metas: Mapping[str, Mapping[str, Any]], shards: Iterable[Path | str] = ()) -> dict[str, Any]:
+def annotations_of(metas: Mapping[str, Mapping[str, Any]], shards: Iterable[object] = ()) -> dict[str, Any]:
     """Plain values: the annotation files that are named, and a hash of the boxes themselves.
 
     Args:

@@ -142,10 +142,13 @@ function drawCharts() {
   { const [pen, width, height, ratio] = fit(charts.wave);
     grid(pen, width, height, ratio);
     pen.fillStyle = style("--p7");
-    const n = c.wave.length, step = width / n, loudest = Math.max(13, ...c.wave);  // quiet sound is enlarged, noise is not
-    for (let i = 0; i < n; i++) {
-      const tall = Math.max(c.wave[i] / loudest * (height - 2), ratio);
-      pen.fillRect(i * step, (height - tall) / 2, Math.max(step, 1), tall);
+    const n = c.wave.length, loudest = Math.max(13, ...c.wave);  // quiet sound is enlarged, noise is not
+    for (let x = 0; x < width; x++) {
+      let peak = 0;
+      for (let i = Math.floor(x * n / width); i < Math.max((x + 1) * n / width, x * n / width + 1); i++)
+        peak = Math.max(peak, c.wave[Math.min(i, n - 1)]);
+      const tall = Math.max(peak / loudest * (height - 2), ratio);
+      pen.fillRect(x, (height - tall) / 2, 1, tall);
     }
     cursor(pen, width, height, ratio); }
   { const [pen, width, height, ratio] = fit(charts.sure);
