@@ -196,7 +196,7 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("", no_wrap=True)
-    for name in ("peak in box", "cIoU", "AUC", "AP", "IoU", "model minus"):
+    for name in ("peak in box", "AP in box", "cIoU", "AUC", "AP", "IoU", "model minus"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in results["rows"].items():
         if name == "ceiling":
@@ -208,11 +208,11 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
         table.add_row(
             name.replace("_", " "),
             f"{100 * row['peak_in_box']:.1f} {_interval(row['interval']['peak_in_box'])}",
-            *(f"{100 * row[k]:.1f}" for k in ("ciou", "auc", "ap_ciou", "iou_fixed")),
+            *(f"{100 * row[k]:.1f}" for k in ("ap_peak", "ciou", "auc", "ap_ciou", "iou_fixed")),
             "" if minus is None else f"{100 * minus['mean']:+.1f} {_interval(minus)}",
         )
     top = results["rows"]["ceiling"]
-    table.add_row("ceiling*", "100.0", f"{100 * top['ciou']:.1f}", f"{100 * top['auc']:.1f}", "", "", "")
+    table.add_row("ceiling*", "100.0", "", f"{100 * top['ciou']:.1f}", f"{100 * top['auc']:.1f}", "", "", "")
     console.print(table)
     told = results["annotations"]
     files = [f"{one['file']} (sha256 {one['sha256']})" for one in told["files"]]

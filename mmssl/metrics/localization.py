@@ -4,7 +4,8 @@ cIoU and AUC exactly as published (Senocak et al., CVPR 2018, arXiv 1803.03849; 
 2021, arXiv 2104.02691, and Mo and Morgado, ECCV 2022, arXiv 2203.09324): the map is resized bilinearly to 224 x
 224, min-max normalised and cut at its median, so that half of the picture is always "sounding"; the truth is the
 union of the boxes (VGG-SS) or the annotators' consensus (Flickr-SoundNet). With a true area f of the picture no map
-can therefore reach more than min(2 f, 1 / (2 f)), and a centred disc without learning scores 34 cIoU on VGG-SS.
+without equal values can therefore reach more than min(2 f, 1 / (2 f)), and a centred disc without learning scores 34
+cIoU on VGG-SS.
 
 Boxes are [x0, y0, x1, y1] in fractions of the picture. Maps are any [h, w]; larger is likelier.
 """
