@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import rich.box
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,9 +18,12 @@ from mmssl.errors import UserError
 from mmssl.localization.draw import Drawn, any_absent, any_boxes, clip_of_file, clips_of, draw_all
 from mmssl.localization.evaluate import evaluate_localization
 from mmssl.localization.maps import check_head
+from mmssl.localization.overlay import heat_colours
 from mmssl.localization.presence import evaluate_presence
 from mmssl.localization.prior import check_prior
 from mmssl.nn.encoders import Encoders
+from mmssl.report.media import picture_size
+from mmssl.report.viewer import ViewedClip, write_viewer
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
@@ -39,11 +44,11 @@ def run(
     device: str | None = None,
     object_prior: Path | None = None,
 ) -> dict[str, Any]:
-    """Draw sound maps as PNG and mp4 (with sound) for shards or a video file; scores where the shards have boxes.
+    """Sound maps of shards or a video file: a page to look at them, PNG, mp4 with sound, npz; scores where boxes are.
 
     Args:
         encoders: run folder of `mmssl pretrain`, or its encoders folder.
-        out: folder for {key}.png, {key}.mp4 and results.json.
+        out: folder for index.html (the page), {key}.png, {key}.mp4, {key}.npz, media/ and results.json.
         shards: shards whose clips are drawn.
         video: a video file instead of shards.
         head: name of the task whose exported head gives the maps.
@@ -82,7 +87,7 @@ def run(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as progress:
         bar = progress.add_task("drawn", total=total if limit is None else min(limit, total))
-        for one in draw_all(bundle, matcher, clips, out, limit=limit, rate=rate, size=size, device=on):
+        for one in draw_all(bundle, matcher, clips, out, limit=limit, rate=rate, size=size, device=on, watch=True):
             if isinstance(one, Drawn):
                 drawn.append(one)
             else:
@@ -115,18 +120,54 @@ def run(
         "encoders": str(encoders),
         "shards": shards,
         "video": None if video is None else str(video),
-        "drawn": [{"key": d.key, "png": d.png.name, "mp4": d.mp4.name, "hit": d.hit} for d in drawn],
+        "drawn": [
+            {"key": d.key, "png": d.png.name, "mp4": d.mp4.name, "npz": f"{d.png.stem}.npz", "hit": d.hit}
+            for d in drawn
+        ],
         "not_drawn": [{"key": key, "cause": cause} for key, cause in failed],
         "seconds_used": round(time.perf_counter() - begin, 2),
         "versions": versions(),
     }
     path = write_results(out, results)
+    page = write_page(out, drawn, head, encoders)
     if scored:
         print_scores(console, results)
-    console.print(f"{len(drawn)} overlays and {path.name} in {out}", soft_wrap=True, markup=False)
+    console.print(f"{len(drawn)} overlays and {path.name} in {out}; to look at: {page}", soft_wrap=True, markup=False)
     for key, cause in failed[:5]:
         console.print(f"not drawn: '{key}': {cause}", soft_wrap=True, markup=False)
     return results
+
+
+def write_page(out: Path, drawn: Sequence[Drawn], head: str, encoders: Path) -> Path:
+    """Write index.html, which plays the drawn clips with their maps."""
+    clips = []
+    for one in drawn:
+        seen = one.watched
+        assert seen is not None  # drawn with watch=True
+        known = [text for text in (one.label, one.kind if one.kind != one.label else None) if text]
+        links = {"npz": seen.npz.name, "mp4": one.mp4.name, "png": one.png.name}
+        clips.append(
+            ViewedClip(
+                key=one.key,
+                media=f"{seen.media.parent.name}/{seen.media.name}",
+                size=picture_size(one.png.read_bytes()),
+                duration=seen.duration,
+                times=seen.times,
+                heat=seen.heat,
+                range=seen.range,
+                area=seen.area,
+                confidence=seen.confidence,
+                peaks=seen.peaks,
+                frames=seen.frames,
+                wave=seen.wave,
+                boxes=seen.boxes,
+                about=", ".join(known),
+                hit=None if one.hit is None else one.hit > 0.5,
+                links=links,
+            )
+        )
+    said = f"Maps of the head {head} of {encoders.name or encoders}, normalised over each clip."
+    return write_viewer(out, clips, heat_colours(), "Where does the sound come from?", said)
 
 
 def _make(out: Path) -> None:
@@ -149,9 +190,13 @@ def _prior(folder: Path | None, scored: bool) -> Encoders | None:
 
 def print_scores(console: Console, results: dict[str, Any]) -> None:
     """The table of `evaluate_localization`, in per cent, with 95 % intervals."""
-    table = Table(title=f"Sound localization, {results['protocol']}: {results['n']} frames of {results['clips']} clips")
+    table = Table(
+        title=f"Sound localization, {results['protocol']}: {results['n']} frames of {results['clips']} clips",
+        box=rich.box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     table.add_column("", no_wrap=True)
-    for name in ("peak in box [95 %]", "cIoU@0.5", "AUC", "IoU", "model minus this"):
+    for name in ("peak in box", "AP in box", "cIoU", "AUC", "AP", "IoU", "model minus"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in results["rows"].items():
         if name == "ceiling":
@@ -163,15 +208,19 @@ def print_scores(console: Console, results: dict[str, Any]) -> None:
         table.add_row(
             name.replace("_", " "),
             f"{100 * row['peak_in_box']:.1f} {_interval(row['interval']['peak_in_box'])}",
-            *(f"{100 * row[k]:.1f}" for k in ("ciou", "auc", "iou_fixed")),
+            *(f"{100 * row[k]:.1f}" for k in ("ap_peak", "ciou", "auc", "ap_ciou", "iou_fixed")),
             "" if minus is None else f"{100 * minus['mean']:+.1f} {_interval(minus)}",
         )
     top = results["rows"]["ceiling"]
-    table.add_row("ceiling*", "100.0", f"{100 * top['ciou']:.1f}", f"{100 * top['auc']:.1f}", "", "")
+    table.add_row("ceiling*", "100.0", "", f"{100 * top['ciou']:.1f}", f"{100 * top['auc']:.1f}", "", "", "")
     console.print(table)
+    told = results["annotations"]
+    files = [f"{one['file']} (sha256 {one['sha256']})" for one in told["files"]]
+    boxes = ", ".join(files) or f"sha256 of the boxes {told['boxes_sha256']}"
     left = ", ".join(f"{n} {cause}" for cause, n in results["left_out"].items())
     console.print("* the best that a mask of half the picture can reach, which cIoU and AUC always cut", markup=False)
     console.print(f"judged: {results['judged']}{'; left out: ' + left if left else ''}", markup=False, soft_wrap=True)
+    console.print(f"truth: {results['truth']}; {boxes}", markup=False, soft_wrap=True)
     if "presence" in results:
         print_presence(console, results["presence"])
 

@@ -17,10 +17,12 @@ from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.media import MediaError
 from mmssl.data.shards.index import expand_shards, read_index, read_members
 from mmssl.errors import UserError
+from mmssl.localization.consensus import boxes_by_annotator, judged_truth
 from mmssl.localization.maps import ClipMaps, check_head, clip_maps
 from mmssl.localization.overlay import Overlay
-from mmssl.localization.truth import boxes_at, has_boxes, in_clip, in_frame, presence, sound_kind
-from mmssl.metrics.localization import peak_in_box, union_truth
+from mmssl.localization.truth import Box, has_boxes, presence, sound_kind
+from mmssl.localization.watch import Watched, watched, write_npz
+from mmssl.metrics.localization import peak_in_box
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 
@@ -36,6 +38,7 @@ class Drawn:
         kind: what sounds, where it is known.
         label: the clip's label, where it has one.
         hit: whether the peak of the middle map lies in the true box (a share where peaks are equal); None without box.
+        watched: what a page needs to show the clip with its maps, where that was wanted.
     """
 
     key: str
@@ -44,6 +47,7 @@ class Drawn:
     kind: str | None
     label: str | None
     hit: float | None
+    watched: Watched | None = None
 
 
 def clips_of(shards: str) -> Iterator[EncodedClip]:
@@ -98,6 +102,7 @@ def draw_clip(
     rate: float = 4.0,
     size: int | tuple[int, int] = 96,
     device: torch.device | str = "cpu",
+    watch: bool = False,
 ) -> Drawn:
     """Write `{key}.png` and `{key}.mp4` of one clip into an existing folder.
 
@@ -109,6 +114,7 @@ def draw_clip(
         rate: maps a second; between them the map moves in proportion.
         size: (height, width) that the model sees.
         device: where the encoders run.
+        watch: also write `{key}.npz`, the maps, and `media/{key}`, the clip as browsers play it.
 
     Raises:
         UserError: the clip has no picture or no sound.
@@ -119,21 +125,29 @@ def draw_clip(
     encoders, head = encoders.to(device).eval(), head.to(device).eval()
     maps = clip_maps(encoders, head, clip, PyAVDecoder(), rate, shape, device)
     meta, label = clip.meta, clip.meta.get("label")
-    overlay = Overlay(clip.media, maps, lambda time: in_clip(meta, boxes_at(meta, time, clip.key)))
+
+    def boxes(time: float) -> list[Box]:
+        return [box for group in boxes_by_annotator(meta, time, clip.key) for box in group]
+
+    overlay = Overlay(clip.media, maps, boxes)
     name = re.sub(r"[^0-9A-Za-z_.-]+", "_", clip.key)
-    png, mp4 = out / f"{name}.png", out / f"{name}.mp4"
+    png, mp4, npz = (out / f"{name}.{suffix}" for suffix in ("png", "mp4", "npz"))
     overlay.write_png(png)
     overlay.write_mp4(mp4)
+    seen = None
+    if watch:
+        write_npz(npz, maps, clip.key, Path(clip.source).name)
+        seen = watched(clip.media, maps, boxes, out / "media" / name, npz)
     named = None if label is None else str(label)
-    return Drawn(clip.key, png, mp4, sound_kind(meta, named), named, _hit(maps, meta, clip.key))
+    return Drawn(clip.key, png, mp4, sound_kind(meta, named), named, _hit(maps, meta, clip.key), seen)
 
 
 def _hit(maps: ClipMaps, meta: Mapping[str, Any], key: str) -> float | None:
     middle = maps.nearest(maps.duration / 2)
-    boxes = in_frame(in_clip(meta, boxes_at(meta, float(maps.times[middle]), key)), maps.geometry, maps.size)
-    if not boxes:
+    truth = judged_truth(meta, float(maps.times[middle]), key, maps.geometry, maps.size)
+    if truth is None:
         return None
-    return float(peak_in_box(np.asarray(maps.maps[middle][None], np.float64), union_truth(boxes)[None])[0])
+    return float(peak_in_box(np.asarray(maps.maps[middle][None], np.float64), truth[0][None])[0])
 
 
 def draw_all(
@@ -146,6 +160,7 @@ def draw_all(
     rate: float = 4.0,
     size: int | tuple[int, int] = 96,
     device: torch.device | str = "cpu",
+    watch: bool = False,
 ) -> Iterator[Drawn | tuple[str, str]]:
     """Draw clip after clip; yields what was drawn, or (key, cause) of a clip that could not be.
 
@@ -158,13 +173,14 @@ def draw_all(
         rate: maps a second.
         size: (height, width) that the model sees.
         device: where the encoders run.
+        watch: see `draw_clip`.
     """
     drawn = 0
     for clip in clips:
         if limit is not None and drawn >= limit:
             return
         try:
-            yield draw_clip(encoders, head, clip, out, rate=rate, size=size, device=device)
+            yield draw_clip(encoders, head, clip, out, rate=rate, size=size, device=device, watch=watch)
             drawn += 1
         except (MediaError, UserError) as error:
             yield clip.key, str(error)

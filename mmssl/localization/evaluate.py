@@ -17,15 +17,18 @@ import torch
 
 from mmssl.batch import Batch, Truth
 from mmssl.clip import Span, Window
+from mmssl.data.shards.index import expand_shards
 from mmssl.data.stream import Stream
 from mmssl.errors import UserError
 from mmssl.localization.baselines import motion_saliency, other_sounds, random_maps
+from mmssl.localization.consensus import judged_truth
 from mmssl.localization.maps import check_head, match_maps, sound_seconds
 from mmssl.localization.prior import ROWS as PRIOR_ROWS
 from mmssl.localization.prior import SHARE, object_prior, with_prior
-from mmssl.localization.truth import boxes_at, has_boxes, in_clip, in_frame, sound_kind
+from mmssl.localization.provenance import annotations_of
+from mmssl.localization.scores import confidence, row_of
+from mmssl.localization.truth import has_boxes, sound_kind
 from mmssl.metrics.localization import (
-    THRESHOLDS,
     centre_disc,
     ciou_ceiling,
     fixed_threshold_iou,
@@ -33,14 +36,13 @@ from mmssl.metrics.localization import (
     published_ciou,
     success_auc,
     success_rate,
-    union_truth,
     whole_frame,
 )
-from mmssl.metrics.statistics import bootstrap, paired_difference, verdict
+from mmssl.metrics.statistics import paired_difference, verdict
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 
-PROTOCOL = "localization-v1"
+PROTOCOL = "localization-v2"
 ROWS = (
     "model",
     "centre_disc",
@@ -64,6 +66,7 @@ class LocalizationScores:
         peak: row -> float64 [N], peak in box; NaN where a row has no map for a frame.
         ciou: row -> float64 [N], cIoU at the median.
         iou: row -> float64 [N], IoU at half of the map's range.
+        sure: row -> float64 [N], how sure the map is (`mmssl.localization.scores.confidence`).
         ceiling: float64 [N], the best cIoU that a half-area mask can reach.
     """
 
@@ -72,6 +75,7 @@ class LocalizationScores:
     peak: Mapping[str, np.ndarray]
     ciou: Mapping[str, np.ndarray]
     iou: Mapping[str, np.ndarray]
+    sure: Mapping[str, np.ndarray]
     ceiling: np.ndarray
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,20 +87,8 @@ class LocalizationScores:
             if not known.any():
                 rows[name] = None
                 continue
-            peak, ciou, iou = (values[name][known] for values in (self.peak, self.ciou, self.iou))
-            rows[name] = {
-                "peak_in_box": float(peak.mean()),
-                "ciou": success_rate(ciou),
-                "auc": success_auc(ciou),
-                "mean_ciou": float(ciou.mean()),
-                "iou_fixed": float(iou.mean()),
-                "n": int(known.sum()),
-                "interval": {
-                    "peak_in_box": bootstrap(peak, groups[known]).as_dict(),
-                    "ciou": bootstrap((ciou >= 0.5).astype(float), groups[known]).as_dict(),
-                    "auc": bootstrap(_auc_of_each(ciou), groups[known]).as_dict(),
-                },
-            }
+            peak, ciou, iou, sure = (v[name][known] for v in (self.peak, self.ciou, self.iou, self.sure))
+            rows[name] = row_of(peak, ciou, iou, groups[known], sure)
         rows["ceiling"] = {"ciou": success_rate(self.ceiling), "auc": success_auc(self.ceiling), "peak_in_box": 1.0}
         others = [name for name in self.peak if name != "model"]
         differences = {name: self._difference(name) for name in others if rows[name] is not None}
@@ -108,6 +100,7 @@ class LocalizationScores:
             **first,
             "ciou": rows["model"]["ciou"],
             "auc": rows["model"]["auc"],
+            "average_precision": rows["model"]["ap_ciou"],
             "rows": rows,
             "model_minus": differences,
         }
@@ -117,12 +110,6 @@ class LocalizationScores:
         known = ~np.isnan(self.peak[name])
         found = paired_difference(self.peak["model"][known], self.peak[name][known], np.array(self.keys)[known])
         return found.as_dict() | {"verdict": verdict(found)}
-
-
-def _auc_of_each(ciou: np.ndarray) -> np.ndarray:
-    """Float64 [N] whose mean is `success_auc`: the area is linear in the samples."""
-    passed = (ciou[:, None] >= THRESHOLDS[None, :]).astype(np.float64)
-    return np.asarray(((passed[:, 1:] + passed[:, :-1]) / 2).sum(axis=1) * 0.05)
 
 
 @dataclass(frozen=True)
@@ -201,6 +188,9 @@ def evaluate_localization(
     peak: Values = defaultdict(list)
     ciou: Values = defaultdict(list)
     iou: Values = defaultdict(list)
+    sure: Values = defaultdict(list)
+    metas: dict[str, Mapping[str, Any]] = {}
+    annotators: set[int] = set()
     ceiling: list[np.ndarray] = []
     keys: list[str] = []
     with stream(seen) as passing:
@@ -208,15 +198,18 @@ def evaluate_localization(
             for view in range(frames):
                 judged = _judged_rows(batch, truth, view, place)
                 if judged:
-                    keys += [truth.keys[row] for row, _ in judged]
-                    made = _maps(encoders, head, batch, view, [row for row, _ in judged], sounds, place, seed)
+                    picked = [row for row, _, _ in judged]
+                    keys += [truth.keys[row] for row in picked]
+                    metas |= {truth.keys[row]: truth.metas[row] for row in picked}
+                    annotators |= {count for _, _, count in judged}
+                    made = _maps(encoders, head, batch, view, picked, sounds, place, seed)
                     if prior is not None:
-                        frames_seen = batch.frames[[row for row, _ in judged], view, 1]
+                        frames_seen = batch.frames[picked, view, 1]
                         made |= _prior_maps(made["model"], object_prior(prior, frames_seen))
-                    truths = np.stack([union_truth(boxes) for _, boxes in judged])
+                    truths = np.stack([mask for _, mask, _ in judged])
                     ceiling.append(ciou_ceiling(truths))
                     for name, maps in made.items():
-                        _judge(name, maps, truths, peak, ciou, iou)
+                        _judge(name, maps, truths, peak, ciou, iou, sure)
             if progress is not None:
                 progress(min(total // 2 + done * batch_size, total), total)
     if not keys:
@@ -231,13 +224,25 @@ def evaluate_localization(
         "size": list(shape),
         "decoder": "pyav",
         "left_out": dict(left_out),
-        "truth": "union of the boxes",
+        "truth": _said_of(annotators),
+        "annotations": annotations_of(metas, expand_shards(shards)),
         "map": "upsampled bilinearly to 224, median threshold for ciou and auc, half of the range for iou_fixed",
     }
     if prior is not None:
         about["object_prior"] = {"share": SHARE, "rows": list(PRIOR_ROWS), "map": "mean absolute feature, no sound"}
-    rows = [{n: np.concatenate(parts) for n, parts in values.items()} for values in (peak, ciou, iou)]
-    return LocalizationScores(about, tuple(keys), rows[0], rows[1], rows[2], np.concatenate(ceiling))
+    peaks, cious, ious, sures = (
+        {name: np.concatenate(parts) for name, parts in values.items()} for values in (peak, ciou, iou, sure)
+    )
+    return LocalizationScores(about, tuple(keys), peaks, cious, ious, sures, np.concatenate(ceiling))
+
+
+def _said_of(annotators: set[int]) -> str:
+    """How many drew the boxes of a clip, in words."""
+    if annotators <= {1}:
+        return "union of the boxes"
+    several = ", ".join(str(count) for count in sorted(annotators - {1}))
+    mixed = "; union of the boxes where one drew them" if 1 in annotators else ""
+    return f"consensus of {several} annotators{mixed}"
 
 
 def _collect_sounds(stream: Stream, left_out: dict[str, int], seed: int, tell: Callable[[int], None]) -> _Sounds:
@@ -267,19 +272,20 @@ def _collect_sounds(stream: Stream, left_out: dict[str, int], seed: int, tell: C
     return _Sounds(keys, np.stack(waves) if waves else np.zeros((0, 1, 1), np.float32), other)
 
 
-def _judged_rows(
-    batch: Batch, truth: Truth, view: int, place: Mapping[str, int]
-) -> list[tuple[int, list[tuple[float, float, float, float]]]]:
-    """(row, boxes in fractions of the frame) of the clips whose sounding thing is seen in the judged frame."""
+def _judged_rows(batch: Batch, truth: Truth, view: int, place: Mapping[str, int]) -> list[tuple[int, np.ndarray, int]]:
+    """(row, true mask, annotators) of the clips whose sounding thing is seen in the judged frame."""
     found = []
     size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
     for row, key in enumerate(truth.keys):
         if key not in place or float(batch.weight[row]) == 0 or not bool(batch.has_picture[row]):
             continue
         meta, time = truth.metas[row], float(batch.frame_times[row, view, 1])
-        boxes = in_frame(in_clip(meta, boxes_at(meta, time, key)), batch.geometry[row].cpu().numpy(), size)
-        if boxes:
-            found.append((row, boxes))
+        try:
+            seen = judged_truth(meta, time, key, batch.geometry[row].cpu().numpy(), size)
+        except UserError as error:
+            raise UserError(f"{error} (cut from '{meta.get('source') or 'a source that is not named'}')") from error
+        if seen is not None:
+            found.append((row, *seen))
     return found
 
 
@@ -323,7 +329,9 @@ def _prior_maps(model: np.ndarray, prior: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(PRIOR_ROWS, (prior, with_prior(model, prior)), strict=True))
 
 
-def _judge(name: str, maps: np.ndarray, truths: np.ndarray, peak: Values, ciou: Values, iou: Values) -> None:
+def _judge(
+    name: str, maps: np.ndarray, truths: np.ndarray, peak: Values, ciou: Values, iou: Values, sure: Values
+) -> None:
     """Append the metrics of the maps; NaN for a map that is not there."""
     here = ~np.isnan(maps).any(axis=(1, 2))
     for values, metric in ((peak, peak_in_box), (ciou, published_ciou), (iou, fixed_threshold_iou)):
@@ -331,3 +339,6 @@ def _judge(name: str, maps: np.ndarray, truths: np.ndarray, peak: Values, ciou: 
         if here.any():
             found[here] = metric(maps[here], truths[here])
         values[name].append(found)
+    scores = np.full(len(maps), np.nan)
+    scores[here] = confidence(maps[here]) if here.any() else np.nan
+    sure[name].append(scores)

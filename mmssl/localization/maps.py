@@ -11,6 +11,7 @@ from mmssl.batch import Batch
 from mmssl.clip import EncodedClip, Span, Window
 from mmssl.data.collate import collate_clips
 from mmssl.data.decode.base import Decoder
+from mmssl.data.media import audio_stream, open_media
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
@@ -135,6 +136,9 @@ def clip_maps(
         UserError: the clip has no sound or no picture.
         MediaError: it cannot be decoded.
     """
+    with open_media(clip.media) as container:
+        if audio_stream(container) is None:
+            raise UserError(f"'{clip.key}' has no sound; a map needs a sound")
     seconds = sound_seconds(head)
     duration = decoder.duration(clip)
     stretch = max(min(CHUNK_SECONDS, duration), 1.0 / rate)
@@ -143,17 +147,19 @@ def clip_maps(
     window = Window(picture, sound, size=size)
     times: dict[float, np.ndarray] = {}
     geometry = np.eye(2, 3)
+    heard = False
     for begin in np.arange(0.0, max(duration - 1e-6, 1e-6), stretch):
         decoded = decoder.decode(clip, window, np.array([begin + stretch / 2]))
         if not decoded.has_picture:
             raise UserError(f"'{clip.key}' has no picture; a map needs one")
-        if not decoded.has_audio and begin == 0.0:
-            raise UserError(f"'{clip.key}' has no sound (or only silence at its beginning); a map needs a sound")
+        heard |= decoded.has_audio  # sound may begin late or end early; there the model hears zeros
         batch = collate_clips([decoded]).to(device)
         wanted = batch.times(picture)
         inside = wanted[0] < max(duration, 1e-6)
         maps = localization_maps(encoders, head, batch, wanted[:, inside])[0].cpu().numpy()
         times |= dict(zip((float(t) for t in wanted[0, inside]), maps, strict=True))
         geometry = decoded.geometry
+    if not heard:
+        raise UserError(f"'{clip.key}' has no sound that can be decoded; a map needs a sound")
     order = sorted(times)
     return ClipMaps(np.array(order), np.stack([times[t] for t in order]), geometry, size, duration)

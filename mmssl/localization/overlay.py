@@ -6,37 +6,20 @@ true box is drawn where it is known, and a ring marks the peak.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fractions import Fraction
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from mmssl.data.media import (
-    MediaError,
-    audio_stream,
-    clock_zero,
-    open_media,
-    pixel_aspect,
-    quarter_turns,
-    video_stream,
-)
-from mmssl.data.timestamps import PictureClock
+from mmssl.data.media import MediaError
 from mmssl.localization.maps import ClipMaps
+from mmssl.localization.movie import pictures, sound_blocks, whole, write_movie
 from mmssl.localization.truth import Box, cut
 
-SHORT_SIDE = 288  # pixels, at least, of what is drawn: small clips are enlarged
-LONG_SIDE = 960  # at most
 STRENGTH = 0.75  # opacity of the hottest place
-_FINE = Fraction(1, 90000)
 BoxesAt = Callable[[float], Sequence[Box]]
 
 
@@ -136,100 +119,10 @@ class Overlay:
 
     def write_png(self, path: Path) -> None:
         """Write the middle frame."""
-        with _whole(path) as aside:
+        with whole(path) as aside:
             Image.fromarray(self.middle()).save(aside, format="PNG")
 
     def write_mp4(self, path: Path, crf: int = 23) -> None:
         """Write every frame at its own time, and the sound."""
-        with _whole(path) as aside, av.open(str(aside), "w", format="mp4") as out:
-            frames, sounds = pictures(self.media), sound_frames(self.media)
-            first, sound = next(frames, None), next(sounds, None)
-            if first is None:
-                raise MediaError("no frame", "the picture stream holds no decodable frame")
-            video: Any = out.add_stream("libx264", rate=30, options={"crf": str(crf), "preset": "veryfast"})
-            video.height, video.width, video.pix_fmt = *first[1].shape[:2], "yuv420p"
-            video.time_base = video.codec_context.time_base = _FINE
-            audio: Any = None
-            if sound is not None:
-                audio = out.add_stream("aac", rate=sound.sample_rate, layout=sound.layout.name)
-            for time, picture in chain([first], frames):
-                while sound is not None and float(sound.pts * sound.time_base) <= time:
-                    out.mux(audio.encode(sound))
-                    sound = next(sounds, None)
-                frame = av.VideoFrame.from_ndarray(self.draw(picture, time), format="rgb24")
-                frame.pts, frame.time_base = round(time / _FINE), _FINE
-                out.mux(video.encode(frame))
-            out.mux(video.encode(None))
-            while sound is not None:
-                out.mux(audio.encode(sound))
-                sound = next(sounds, None)
-            if audio is not None:
-                out.mux(audio.encode(None))
-
-
-def pictures(media: bytes | Path) -> Iterator[tuple[float, np.ndarray]]:
-    """(time, uint8 [H, W, 3]) of every frame, upright, for drawing.
-
-    Time is on the clip's clock and rises. H and W are even, the short side at least `SHORT_SIDE`.
-    """
-    with open_media(media) as container:
-        stream = video_stream(container)
-        zero, aspect = clock_zero(container), float(pixel_aspect(stream))
-        previous, clock = -1.0, PictureClock()
-        for frame in container.decode(stream):
-            stamp = clock.seconds(frame)
-            if stamp is None or stamp - zero <= previous or stamp - zero < -1e-6:
-                continue
-            previous = max(stamp - zero, 0.0)
-            turns = quarter_turns(frame)
-            wide = (frame.height, round(frame.width * aspect))
-            height, width = wide if turns % 2 == 0 else wide[::-1]
-            scale = min(max(SHORT_SIDE / min(height, width), 1.0), LONG_SIDE / max(height, width))
-            drawn = (2 * max(round(height * scale / 2), 8), 2 * max(round(width * scale / 2), 8))
-            coded = drawn if turns % 2 == 0 else drawn[::-1]
-            picture = frame.reformat(
-                width=coded[1], height=coded[0], format="rgb24", interpolation="BICUBIC", threads=1
-            ).to_ndarray()
-            yield previous, np.ascontiguousarray(np.rot90(picture, -turns))
-
-
-def sound_frames(media: bytes | Path) -> Iterator[Any]:
-    """The sound as frames that AAC takes, time-stamped on the clip's clock; nothing where there is none."""
-    with open_media(media) as container:
-        stream = audio_stream(container)
-        if stream is None:
-            return
-        zero = clock_zero(container)
-        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-        rate = min(stream.codec_context.sample_rate, 48000)
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024)
-        position: int | None = None
-        for frame in container.decode(stream):
-            if frame.pts is None:
-                continue
-            if position is None:
-                position = max(round((float(frame.pts * frame.time_base) - zero) * rate), 0)
-            frame.pts = None  # counted from the first sample on: the resampler refuses small gaps in stamps
-            for part in resampler.resample(frame):
-                yield _stamped(part, position, rate)
-                position += part.samples
-        for part in resampler.resample(None):
-            if position is not None:
-                yield _stamped(part, position, rate)
-                position += part.samples
-
-
-def _stamped(frame: Any, position: int, rate: int) -> Any:
-    frame.pts, frame.time_base = position, Fraction(1, rate)
-    return frame
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write under; the file appears under its own when all is well, else nothing stays."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        frames = ((time, self.draw(picture, time)) for time, picture in pictures(self.media))
+        write_movie(path, frames, sound_blocks(self.media), crf)

@@ -4,7 +4,8 @@ cIoU and AUC exactly as published (Senocak et al., CVPR 2018, arXiv 1803.03849; 
 2021, arXiv 2104.02691, and Mo and Morgado, ECCV 2022, arXiv 2203.09324): the map is resized bilinearly to 224 x
 224, min-max normalised and cut at its median, so that half of the picture is always "sounding"; the truth is the
 union of the boxes (VGG-SS) or the annotators' consensus (Flickr-SoundNet). With a true area f of the picture no map
-can therefore reach more than min(2 f, 1 / (2 f)), and a centred disc without learning scores 34 cIoU on VGG-SS.
+without equal values can therefore reach more than min(2 f, 1 / (2 f)), and a centred disc without learning scores 34
+cIoU on VGG-SS.
 
 Boxes are [x0, y0, x1, y1] in fractions of the picture. Maps are any [h, w]; larger is likelier.
 """
@@ -45,8 +46,9 @@ def normalise_map(maps: np.ndarray) -> np.ndarray:
 
 def median_mask(maps: np.ndarray) -> np.ndarray:
     """Bool [..., h, w]: the pixels at or above the map's median, element [h * w / 2] of the sorted values."""
-    flat = np.sort(maps.reshape(*maps.shape[:-2], -1), axis=-1)
-    return np.asarray(maps >= flat[..., flat.shape[-1] // 2][..., None, None])
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    half = flat.shape[-1] // 2
+    return np.asarray(maps >= np.partition(flat, half, axis=-1)[..., half][..., None, None])
 
 
 def union_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
@@ -57,6 +59,12 @@ def union_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
 def consensus_truth(boxes: Boxes, size: int = SIZE) -> np.ndarray:
     """Float64 [size, size]: min(sum of the annotators' boxes / 2, 1), one box an annotator (Flickr-SoundNet)."""
     return np.minimum(_box_counts(boxes, size) / 2.0, 1.0)
+
+
+def agreed_truth(groups: Sequence[Boxes], size: int = SIZE) -> np.ndarray:
+    """Float64 [size, size]: the consensus of annotators with any number of boxes each; one's overlaps count once."""
+    drawn = np.sum([union_truth(boxes, size) for boxes in groups], axis=0)
+    return np.asarray(np.minimum(drawn / 2.0, 1.0))
 
 
 def _box_counts(boxes: Boxes, size: int) -> np.ndarray:
@@ -78,7 +86,8 @@ def ciou(mask: np.ndarray, truth: np.ndarray) -> float:
 def published_ciou(maps: np.ndarray, truths: np.ndarray) -> np.ndarray:
     """Float64 [N]: cIoU of each map [N, h, w] cut at its median, against truths [N, 224, 224]."""
     masks = median_mask(normalise_map(resize_map(maps, truths.shape[-1])))
-    return np.array([ciou(mask, truth) for mask, truth in zip(masks, truths, strict=True)])
+    found, whole = (masks * truths).sum(axis=(1, 2)), truths.sum(axis=(1, 2))
+    return np.asarray(found / np.maximum(whole + (masks & (truths == 0)).sum(axis=(1, 2)), 1e-12))
 
 
 def success_rate(values: np.ndarray, threshold: float = 0.5) -> float:
@@ -94,9 +103,40 @@ def success_auc(values: np.ndarray) -> float:
 
 
 def ciou_ceiling(truths: np.ndarray) -> np.ndarray:
-    """Float64 [N]: the best cIoU that any half-area mask can reach, min(2 f, 1 / (2 f)) for a true area f."""
-    area = np.asarray(truths).reshape(len(truths), -1).mean(axis=1)
-    return np.asarray(np.minimum(2 * area, 0.5 / np.maximum(area, 1e-12)))
+    """Float64 [N]: the best cIoU that a mask of half the pixels can reach, for truths [N, h, w] in [0, 1].
+
+    For the union of boxes of an area f that is min(2 f, 1 / (2 f)). A map with many equal values can be cut to more
+    than half of the picture, and then pass it.
+    """
+    flat = np.sort(np.asarray(truths, dtype=np.float64).reshape(len(truths), -1), axis=1)[:, ::-1]
+    half = flat.shape[1] // 2
+    found, whole, seen = flat[:, :half].sum(axis=1), flat.sum(axis=1), (flat > 0).sum(axis=1)
+    wrong = np.maximum(half - seen, 0)
+    return np.asarray(found / np.maximum(whole + wrong, 1e-12))
+
+
+def exact_ceiling(groups: Sequence[Boxes]) -> float:
+    """`ciou_ceiling` of the boxes themselves, not of their pixels, by areas; boxes of each annotator."""
+    xs, ys = (
+        np.unique([0.0, 1.0, *(float(np.clip(v, 0, 1)) for boxes in groups for box in boxes for v in box[axis::2])])
+        for axis in (0, 1)
+    )
+    areas = np.diff(ys)[:, None] * np.diff(xs)[None, :]
+    x, y = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2
+    drawn = np.zeros(areas.shape)
+    for boxes in groups:
+        inside = np.zeros(areas.shape, dtype=bool)
+        for x0, y0, x1, y1 in boxes:
+            inside |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
+        drawn += inside
+    value = np.minimum(drawn / 2.0, 1.0) if len(groups) > 1 else drawn
+    whole, found, wrong, room = float((value * areas).sum()), 0.0, 0.0, 0.5
+    for level in np.unique(value)[::-1]:
+        taken = min(float(areas[value == level].sum()), room)
+        room -= taken
+        found += float(level) * taken
+        wrong += taken if level == 0 else 0.0
+    return found / (whole + wrong) if whole > 0 else 0.0
 
 
 def fixed_threshold_iou(maps: np.ndarray, truths: np.ndarray, threshold: float = 0.5) -> np.ndarray:

@@ -58,10 +58,10 @@ def test_intervals_and_differences_are_paired(results):
 
 
 def test_the_auc_of_each_sample_averages_to_the_auc():
-    from mmssl.localization.evaluate import _auc_of_each
+    from mmssl.localization.scores import auc_of_each
 
     values = np.random.default_rng(0).random(50)
-    assert _auc_of_each(values).mean() == pytest.approx(success_auc(values))
+    assert auc_of_each(values).mean() == pytest.approx(success_auc(values))
 
 
 def test_several_frames_a_clip_and_workers(world):
@@ -91,14 +91,23 @@ def test_the_program_draws_and_scores(world, tmp_path, capsys):
     assert [one["hit"] for one in stored["drawn"]] == [1.0, 1.0]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "clip000.mp4",
+        "clip000.npz",
         "clip000.png",
         "clip001.mp4",
+        "clip001.npz",
         "clip001.png",
+        "index.html",
+        "media",
         "results.json",
     ]
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Sound localization, localization-v1" in shown
+    assert "Sound localization, localization-v2" in shown
     assert "ceiling" in shown
+    assert f"sha256 of the boxes {stored['annotations']['boxes_sha256']}" in shown
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "media/clip000.mp4" in page
+    assert "peak in box" in page
+    assert sorted(p.name for p in (tmp_path / "out" / "media").iterdir()) == ["clip000.mp4", "clip001.mp4"]
 
 
 def test_clips_that_cannot_be_judged_are_counted_or_refused(world, tmp_path):

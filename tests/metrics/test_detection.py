@@ -10,6 +10,7 @@ from mmssl.metrics.detection import (
     average_precision,
     best_f1,
     precision_and_recall,
+    published_average_precision,
     separation,
     separation_interval,
     separation_of_each,
@@ -68,3 +69,37 @@ def test_wrong_finds_are_false_alarms_and_misses_at_once() -> None:
     assert average_precision(scores, right, present) == pytest.approx(1 / 3 * 1 + 1 / 3 * 1 / 2)
     assert best_f1(scores, right, present) == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
     assert best_f1(scores, np.zeros(4), present) == 0.0
+
+
+def slavc(scores: np.ndarray, right: np.ndarray, present: np.ndarray) -> float:
+    """The published arithmetic with loops, threshold by threshold."""
+    precision, recall = [], []
+    thresholds = sorted(scores)[:-1][:: -max(1, len(scores) // 200)]
+    for threshold in thresholds:
+        hits = false = missed = 0
+        for score, found, there in zip(scores, right, present, strict=True):
+            if score >= threshold and there and found:
+                hits += 1
+            elif score >= threshold:
+                false += 1
+            elif there:
+                missed += 1
+        precision.append(hits / (hits + false) if hits + false else 1.0)
+        recall.append(hits / (hits + missed) if hits + missed else 1.0)
+    best = [max(precision[i:]) for i in range(len(precision))]
+    return sum(best[i] * (recall[i + 1] - recall[i]) for i in range(len(best) - 1))
+
+
+@pytest.mark.parametrize("count", [2, 3, 50, 450])
+def test_the_published_average_precision_is_that_of_loops(count: int) -> None:
+    random = np.random.default_rng(count)
+    scores, right, present = random.normal(size=count), random.random(count) < 0.6, random.random(count) < 0.8
+    scores[: count // 5] = scores[0]
+    ours = published_average_precision(scores, right, present)
+    assert ours == pytest.approx(slavc(scores, right & present, present))
+
+
+def test_the_published_average_precision_passes_the_strict_one() -> None:
+    random = np.random.default_rng(5)
+    right, scores, present = random.random(120) < 0.4, random.normal(size=120), np.ones(120, dtype=bool)
+    assert published_average_precision(scores, right, present) > average_precision(scores, right, present)
