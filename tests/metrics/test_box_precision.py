@@ -141,6 +141,7 @@ def crowded_world(rng: np.random.Generator, pictures: int) -> tuple[list[FoundBo
         near = np.repeat(boxes, 2, axis=0) + rng.normal(0, 2.0, (2 * count, 4))
         corner = rng.uniform(0, 60, (more, 2))
         away = np.concatenate([corner, corner + rng.uniform(5, 30, (more, 2))], axis=1)
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)  # a box has a width and a height
         every = np.concatenate([near, away])
         names = np.concatenate([np.repeat(labels, 2), rng.integers(0, 3, more)])
         f.append(FoundBoxes(every, names, rng.random(len(every))))
