@@ -25,6 +25,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("evaluate", "image"): ("pipelines.evaluate_image", "image", "image classification by frozen features"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
+    ("evaluate", "segmentation"): ("pipelines.evaluate_segmentation", "segmentation", "classes of pixels, linear head"),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),

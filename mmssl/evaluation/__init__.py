@@ -7,6 +7,7 @@ from typing import Any
 
 from mmssl.evaluation.action import evaluate_action
 from mmssl.evaluation.image import evaluate_image
+from mmssl.evaluation.segmentation import evaluate_segmentation
 from mmssl.evaluation.tracking import evaluate_propagation
 
 #: Name on the command line -> function; what it gives has `as_dict()`, plain values for results.json.
@@ -14,4 +15,5 @@ EVALUATIONS: dict[str, Callable[..., Any]] = {
     "action": evaluate_action,
     "image": evaluate_image,
     "propagation": evaluate_propagation,
+    "segmentation": evaluate_segmentation,
 }
