@@ -23,6 +23,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("shards", "tokenizer"): ("pipelines.train_tokenizer", "run", "train a tokenizer on the shards' sentences"),
     ("pretrain",): ("pipelines.pretrain", "main", "train encoders with pretext tasks"),
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
+    ("evaluate", "detection"): ("pipelines.evaluate_detection", "detection", "boxes by Faster R-CNN on the encoder"),
     ("evaluate", "image"): ("pipelines.evaluate_image", "image", "image classification by frozen features"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
     ("evaluate", "segmentation"): ("pipelines.evaluate_segmentation", "segmentation", "classes of pixels, linear head"),
