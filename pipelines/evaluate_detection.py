@@ -130,16 +130,12 @@ def _print(console: Console, results: dict[str, Any]) -> None:
         f"{results['protocol']}"
     )
     table.add_column("in %", no_wrap=True)
-    for name in ("AP", "std of seeds", "AP50", "AP75", "pretrained minus this"):
+    for name in ("AP", "std of seeds", "AP50", "AP75"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in ROWS:
-        found, minus = results["rows"][row], results["pretrained_minus"].get(row)
-        said = ""
-        if minus is not None:
-            interval = f" [{100 * minus['low']:+.1f}, {100 * minus['high']:+.1f}]" if "low" in minus else ""
-            said = f"{100 * minus['mean']:+.1f}{interval} {minus['verdict']}"
+        found = results["rows"][row]
         numbers = [f"{100 * found[key]:.1f}" for key in ("ap", "std", "ap_50", "ap_75")]
-        table.add_row(row.replace("_", " "), *numbers, said)
+        table.add_row(row.replace("_", " "), *numbers)
     console.print(table)
     lines = [
         f"{results['train_boxes']} boxes in {results['train_pictures']} train pictures, {results['test_boxes']} in "
@@ -147,5 +143,10 @@ def _print(console: Console, results: dict[str, Any]) -> None:
         f"{settings['batch_size']} pictures, {results['seeds']} seeds"
     ]
     lines += [f"{name.replace('_', ' ')}: {count}" for name, count in results["notes"].items() if count]
+    for row, minus in results["pretrained_minus"].items():
+        interval = f" [{100 * minus['low']:+.1f}, {100 * minus['high']:+.1f}]" if "low" in minus else ""
+        lines.append(
+            f"pretrained minus {row.replace('_', ' ')} {100 * minus['mean']:+.1f} points{interval}: {minus['verdict']}"
+        )
     for line in lines:
         console.print(line, markup=False, highlight=False)

@@ -86,16 +86,12 @@ def segmentation(
 def _print(console: Console, results: dict[str, Any]) -> None:
     table = Table(title=f"Classes of pixels by the frozen encoder '{results['encoder']}': {results['protocol']}")
     table.add_column("in %", no_wrap=True)
-    for name in ("mean IoU", "std of seeds", "pixels right", "pretrained minus this"):
+    for name in ("mean IoU", "std of seeds", "pixels right"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in ROWS:
-        found, minus = results["rows"][row], results["pretrained_minus"].get(row)
-        said = ""
-        if minus is not None:
-            interval = f" [{100 * minus['low']:+.1f}, {100 * minus['high']:+.1f}]" if "low" in minus else ""
-            said = f"{100 * minus['mean']:+.1f}{interval} {minus['verdict']}"
+        found = results["rows"][row]
         numbers = [f"{100 * found[key]:.1f}" for key in ("mean_iou", "std", "pixel_accuracy")]
-        table.add_row(row.replace("_", " "), *numbers, said)
+        table.add_row(row.replace("_", " "), *numbers)
     console.print(table)
     by_class = ", ".join(
         f"{name} {100 * iou:.1f}" for name, iou in results["rows"]["pretrained"]["class_iou"].items() if iou is not None
@@ -109,5 +105,10 @@ def _print(console: Console, results: dict[str, Any]) -> None:
     if results["left_out"]:
         key, cause = next(iter(results["left_out"].items()))
         lines.append(f"{len(results['left_out'])} clips left out, for instance '{key}': {cause}")
+    for row, minus in results["pretrained_minus"].items():
+        interval = f" [{100 * minus['low']:+.1f}, {100 * minus['high']:+.1f}]" if "low" in minus else ""
+        lines.append(
+            f"pretrained minus {row.replace('_', ' ')} {100 * minus['mean']:+.1f} points{interval}: {minus['verdict']}"
+        )
     for line in lines:
         console.print(line, markup=False, highlight=False)
