@@ -18,6 +18,7 @@ import torch
 from mmssl.errors import UserError
 from mmssl.evaluation.boxed_pictures import BoxedPicture, BoxedSets
 from mmssl.evaluation.detector import Detector, found_boxes, train_detector
+from mmssl.evaluation.picture_encoder import picture_encoder
 from mmssl.metrics.box_precision import (
     ClassMatches,
     FoundBoxes,
@@ -132,9 +133,7 @@ def evaluate_detection(
     for seed in range(seeds):
         for row in ROWS[:2]:
             bundle = Encoders.from_pretrained(encoders, random_init=row == "random_init", seed=seed)
-            part: Any = bundle[encoder]
-            if part.modality != "image":
-                raise UserError(f"encoder '{encoder}' is one of {part.modality}; give a picture encoder with --encoder")
+            part = picture_encoder(bundle, encoder, None)
             model = train_detector(part, sets.train, classes, how, seed, device, told)
             matches[row].append(match_pictures(found_boxes(model, sets.test, device), truth, classes))
         matches["mean_box"].append(match_pictures(mean_boxes(sets.train, sets.test, classes), truth, classes))

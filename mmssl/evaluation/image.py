@@ -22,6 +22,7 @@ from mmssl.evaluation.folds import TRAIN_SHARE, drawn_part
 from mmssl.evaluation.image_files import ImageSet, Reading, batches, two_parts
 from mmssl.evaluation.knn import knn_scores, neighbours_for
 from mmssl.evaluation.linear import fit_chosen
+from mmssl.evaluation.picture_encoder import picture_encoder
 from mmssl.metrics.classification import confusion_matrix, mean_class_accuracy, top_k_hits
 from mmssl.metrics.statistics import paired_difference, verdict
 from mmssl.nn.encoders import Encoders
@@ -154,7 +155,8 @@ def evaluate_image(
     bundles = {"pretrained": Encoders.from_pretrained(encoders)}
     for seed in range(seeds):
         bundles[f"random_init {seed}"] = Encoders.from_pretrained(encoders, random_init=True, seed=seed)
-    parts = {name: _picture_encoder(bundle, encoder, level).to(device).eval() for name, bundle in bundles.items()}
+    strides = () if level is None else (level,)
+    parts = {name: picture_encoder(bundle, encoder, strides).to(device).eval() for name, bundle in bundles.items()}
     first, second = two_parts(data, train, test)
     sets = [first.limited(limit), second.limited(test_limit)]
     classes = _classes(sets)
@@ -184,15 +186,6 @@ def evaluate_image(
         "accuracy": "of the test pictures that could be read; fractions",
     }
     return _probe(known, tested, classes, seeds, about, device)
-
-
-def _picture_encoder(bundle: Encoders, name: str, level: int | None) -> torch.nn.Module:
-    part: Any = bundle[name]
-    if part.modality != "image":
-        raise UserError(f"encoder '{name}' is one of {part.modality}; give a picture encoder with --encoder")
-    if level is not None and level not in part.strides:
-        raise UserError(f"level={level}: encoder '{name}' has maps of strides {', '.join(map(str, part.strides))}")
-    return part  # type: ignore[no-any-return]
 
 
 def _classes(sets: Sequence[ImageSet]) -> list[str]:

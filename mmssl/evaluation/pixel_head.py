@@ -57,8 +57,6 @@ class FrozenMaps:
     ) -> None:
         self.part, self.pictures, self.device = part.to(device).eval(), pictures, device
         self.strides = tuple(sorted(strides or part.strides))
-        if unknown := sorted(set(self.strides) - set(part.strides)):
-            raise UserError(f"strides={unknown}: the encoder has maps of strides {', '.join(map(str, part.strides))}")
         self.channels = sum(part.level_widths[stride] for stride in self.strides)
         cells = math.prod(-(-side // self.strides[0]) for side in pictures.shape[-2:])
         self.kept: torch.Tensor | None = None

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from mmssl.errors import UserError
 from mmssl.evaluation.folds import TRAIN_SHARE, drawn_part, validation_rows
 from mmssl.evaluation.labelled_pixels import PixelClip, pixel_sets
+from mmssl.evaluation.picture_encoder import picture_encoder
 from mmssl.evaluation.pixel_head import ColourMaps, FrozenMaps, Maps, PixelHead, drawn_cells, fit_pixel_heads
 from mmssl.evaluation.soundstage_bodies import Kind
 from mmssl.metrics.pixel_classes import IGNORED, class_iou, mean_iou, pixel_accuracy, pixel_confusion
@@ -170,7 +171,7 @@ def evaluate_segmentation(
     for name, value, least in (("seeds", seeds, 1), ("size", size, 16), ("cells", cells, 100)):
         if value < least:
             raise UserError(f"{name}={value}: at least {least} is needed")
-    pretrained = _picture_encoder(Encoders.from_pretrained(encoders), encoder)
+    pretrained = picture_encoder(Encoders.from_pretrained(encoders), encoder, strides)
     sets = pixel_sets(data, classes, frames, limit, test_limit)
     train, test = (together(clips, size) for clips in (sets.train, sets.test))
     if both := sorted(set(train.keys) & set(test.keys)):
@@ -185,7 +186,7 @@ def evaluate_segmentation(
         if row == "pretrained":
             return FrozenMaps(pretrained, pictures.pixels, strides, device)
         bundle = Encoders.from_pretrained(encoders, random_init=True, seed=seed)
-        return FrozenMaps(_picture_encoder(bundle, encoder), pictures.pixels, strides, device)
+        return FrozenMaps(picture_encoder(bundle, encoder), pictures.pixels, strides, device)
 
     done = 0
     for row in ROWS[:3]:
@@ -219,13 +220,6 @@ def evaluate_segmentation(
         "left_out": sets.left_out,
     }
     return SegmentationScores(about, confusions)
-
-
-def _picture_encoder(bundle: Encoders, name: str) -> Any:
-    part = bundle[name]
-    if part.modality != "image":
-        raise UserError(f"encoder '{name}' is one of {part.modality}; give a picture encoder with --encoder")
-    return part
 
 
 def fit_chosen_head(maps: Maps, pictures: Pictures, part: np.ndarray, classes: int, cells: int, seed: int) -> PixelHead:

@@ -167,7 +167,7 @@ def test_rows_and_what_is_said_of_them(made: Path) -> None:
     assert set(found["rows"]) == {"pretrained", "random_init", "mean_box"}
     assert found["rows"]["mean_box"]["std"] == 0.0
     assert set(found["pretrained_minus"]["random_init"]) == {"mean", "low", "high", "verdict"}
-    with pytest.raises(UserError, match="is one of video"):
+    with pytest.raises(UserError, match="takes video, not pictures"):
         evaluate_detection(made / "run", sets_of(made), how=QUICK, encoder="video", seeds=1)
 
 

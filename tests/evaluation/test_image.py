@@ -117,8 +117,8 @@ def test_baselines_are_what_they_say() -> None:
         ({"seeds": 0}, "seeds is 0"),
         ({"size": 8}, "size=8"),
         ({"grid": 2}, "the --level whose map"),
-        ({"level": 5}, r"level=5: encoder 'image' has maps of strides 4, 8, 16"),
-        ({"encoder": "video"}, "is one of video"),
+        ({"level": 5}, "no maps of stride 5: encoder 'image' has strides 4, 8, 16"),
+        ({"encoder": "video"}, "takes video, not pictures"),
         ({"encoder": "imago"}, "did you mean 'image'"),
     ],
 )

@@ -122,8 +122,8 @@ def test_levels_kept_or_made_anew_are_the_same(made: Path) -> None:
     assert anew.kept is None
     assert kept(rows).shape == (2, 16 + 48, 12, 12)
     assert torch.allclose(kept(rows), anew(rows), atol=1e-5)
-    with pytest.raises(UserError, match=r"strides=\[5\]: the encoder has maps of strides 4, 8, 16"):
-        FrozenMaps(part, pixels, (5,))
+    with pytest.raises(UserError, match="no maps of stride 2, 5: encoder 'image' has strides 4, 8, 16"):
+        evaluate_segmentation(made / "run", made / "data", strides=(5, 8, 2))
 
 
 def test_masks_are_judged_at_their_own_size(made: Path) -> None:
