@@ -113,7 +113,7 @@ def _class_names(train: Sequence[PixelClip], test: Sequence[PixelClip], names: S
             f"({', '.join(repr(said[number]) for number in lacking[:5])})"
         )
     if len(there[0]) < 2:
-        raise UserError(f"every pixel is of the class '{said[min(there[0])]}'; at least two classes are needed")
+        raise UserError(f"every pixel is void ({IGNORED}) or of the class '{said[min(there[0])]}'; two are needed")
     return said
 
 

@@ -87,6 +87,12 @@ def test_what_cannot_be_used_is_said(made: Path, tmp_path: Path) -> None:
     mask.unlink()
     with pytest.raises(UserError, match="1 pictures have no mask"):
         pixel_sets(tmp_path)
+    for part in ("train", "test"):
+        for path in (tmp_path / part / "Annotations").iterdir():
+            Image.fromarray(np.repeat([0, 255], 48 * 24).reshape(48, 48).astype(np.uint8)).save(path)
+    (tmp_path / "test" / "JPEGImages" / "s2_001.png").unlink()
+    with pytest.raises(UserError, match=r"every pixel is void \(255\) or of the class 'class 0'"):
+        pixel_sets(tmp_path)
 
 
 def test_a_cell_holds_the_shares_of_its_pixels() -> None:
