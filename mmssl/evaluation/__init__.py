@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from mmssl.evaluation.action import evaluate_action
+from mmssl.evaluation.detection import evaluate_detection
+from mmssl.evaluation.image import evaluate_image
+from mmssl.evaluation.segmentation import evaluate_segmentation
 from mmssl.evaluation.tracking import evaluate_propagation
 
 #: Name on the command line -> function; what it gives has `as_dict()`, plain values for results.json.
-EVALUATIONS: dict[str, Callable[..., Any]] = {"action": evaluate_action, "propagation": evaluate_propagation}
+EVALUATIONS: dict[str, Callable[..., Any]] = {
+    "action": evaluate_action,
+    "detection": evaluate_detection,
+    "image": evaluate_image,
+    "propagation": evaluate_propagation,
+    "segmentation": evaluate_segmentation,
+}

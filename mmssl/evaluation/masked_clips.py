@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ class MaskedClip:
         key: its name.
         frames: uint8 [T, 3, H, W].
         masks: uint8 [T, H, W], the object at each pixel, 0 for none.
+        about: its line in the manifest of a Soundstage corpus; empty for folders of frames.
     """
 
     key: str
     frames: torch.Tensor
     masks: torch.Tensor
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def masked_clips(folder: Path, split: str = "test", limit: int | None = None) -> Iterator[MaskedClip]:
@@ -81,7 +83,7 @@ def _of_corpus(folder: Path, split: str) -> Iterator[MaskedClip]:
                 f"clip '{about['key']}' has frames {list(frames.shape)} and masks {list(masks.shape)}: render the "
                 "corpus anew"
             )
-        yield MaskedClip(about["key"], frames[: len(masks)], masks)
+        yield MaskedClip(about["key"], frames[: len(masks)], masks, about)
     if not found:
         raise UserError(f"no clip of split '{split}' with dense truth in '{folder}'; `mmssl soundstage` can write it")
 

@@ -8,6 +8,7 @@ with at least 500 samples. Nothing else is said of a difference.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -66,6 +67,38 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 
         means.append(np.einsum("rg,rg->r", rows @ sums, columns) / np.where(total > 0, total, np.nan))
     low, high = np.nanquantile(np.concatenate(means), [0.025, 0.975])
     return Interval(float(sums.sum() / sizes.sum()), float(low), float(high))
+
+
+def bootstrap_score(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    seeds: int,
+    clips: int,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """95 % interval of a score that is no mean over clips, such as a mean IoU or an average precision.
+
+    Args:
+        score: of (float64 [S], float64 [N]): how often each seed and each clip counts.
+        seeds: S.
+        clips: N.
+        groups: [N], clips with one value are resampled together.
+        seed: of the resampling.
+        resamples: how many.
+    """
+    if seeds < 1 or clips < 1:
+        raise ValueError(f"at least one seed and one clip are needed, got {seeds} and {clips}")
+    member = np.arange(clips) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(member.max()) + 1
+    found: list[float] = []
+    for first in range(0, resamples, _CHUNK):
+        rows = _multiplicities(seed, f"seeds {first}", seeds)
+        columns = _multiplicities(seed, f"clips {first}", count)
+        for row, column in zip(rows[: resamples - first], columns, strict=False):
+            found.append(score(row, column[member]))
+    low, high = np.nanquantile(np.array(found), [0.025, 0.975])
+    return Interval(float(score(np.ones(seeds), np.ones(clips))), float(low), float(high))
 
 
 def _multiplicities(seed: int, name: str, n: int) -> np.ndarray:

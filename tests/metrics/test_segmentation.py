@@ -52,6 +52,35 @@ def test_boundary_accuracy_within_and_beyond_the_tolerance() -> None:
     assert float(boundary_accuracy(square(20, 20, 6)[None], square(2, 2, 6)[None], tolerance=1)) == 0.0
 
 
+def left_of(*edges: int, size: int = 32) -> torch.Tensor:
+    """Bool [1, size, size]: upright bands that begin and end in turn at the edges; the first begins at the left."""
+    inside = torch.zeros(size, dtype=torch.bool)
+    for edge in edges:
+        inside[:edge] ^= True
+    return inside.expand(1, size, size).clone()
+
+
+def test_boundary_accuracy_of_upright_edges() -> None:
+    """Every edge is one column of pixels: precision and recall count edges."""
+    truth = left_of(8)
+    assert float(boundary_accuracy(left_of(12), truth, tolerance=3)) == 0.0
+    assert float(boundary_accuracy(left_of(12), truth, tolerance=4)) == 1.0
+    assert float(boundary_accuracy(left_of(8, 20), truth, tolerance=1)) == pytest.approx(2 / 3)  # 1/2 and 1
+    assert float(boundary_accuracy(truth, left_of(8, 16, 24), tolerance=1)) == pytest.approx(1 / 2)  # 1 and 1/3
+    assert float(boundary_accuracy(left_of(8, 20), left_of(8, 24), tolerance=1)) == pytest.approx(1 / 2)
+    assert float(region_similarity(left_of(12), truth)) == pytest.approx(8 / 12)
+
+
+def test_an_edge_that_is_right_on_the_upper_half_alone() -> None:
+    truth, found = left_of(8), left_of(8)
+    found[:, 16:, :24] = True
+    # The true edge: 32 pixels, 17 of them within one pixel of the found edge. The found edge: 15 pixels upright, 17
+    # level, 16 upright; within one pixel of the true edge are the upper 15 and the first two of the level part.
+    precision, recall = 17 / 48, 17 / 32
+    expected = 2 * precision * recall / (precision + recall)
+    assert float(boundary_accuracy(found, truth, tolerance=1)) == pytest.approx(expected)
+
+
 def test_boundary_accuracy_where_a_side_is_empty() -> None:
     nothing, something = square(0, 0, 0)[None], square(8, 8, 8)[None]
     assert float(boundary_accuracy(nothing, nothing)) == 1.0

@@ -8,6 +8,7 @@ from mmssl.metrics.statistics import (
     Interval,
     at_chance,
     bootstrap,
+    bootstrap_score,
     chance_interval,
     far_above_floor,
     paired_difference,
@@ -97,3 +98,19 @@ def test_at_chance():
     assert not at_chance(0.33, 0.25, 600)
     with pytest.raises(ValueError, match="needs at least 500 samples, got 499"):
         at_chance(0.25, 0.25, 499)
+
+
+def test_the_bootstrap_of_a_mean_by_its_score_is_that_of_its_values() -> None:
+    rng = np.random.default_rng(0)
+    values, groups = rng.random((3, 40)), np.arange(40) // 2
+
+    def mean(seeds: np.ndarray, clips: np.ndarray) -> float:
+        return float(seeds @ values @ clips / (seeds.sum() * clips.sum()))
+
+    whole, plain = bootstrap_score(mean, 3, 40, groups), bootstrap(values, groups)
+    assert whole.as_dict() == pytest.approx(plain.as_dict())
+    few = bootstrap_score(mean, 3, 40, groups, resamples=300)
+    assert few.mean == pytest.approx(plain.mean)
+    assert abs(few.low - plain.low) < 0.03
+    with pytest.raises(ValueError, match="at least one seed"):
+        bootstrap_score(mean, 0, 40)
