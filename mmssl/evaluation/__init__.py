@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mmssl.evaluation.action import evaluate_action
+from mmssl.evaluation.audio import evaluate_audio
 from mmssl.evaluation.tracking import evaluate_propagation
 
 #: Name on the command line -> function; what it gives has `as_dict()`, plain values for results.json.
-EVALUATIONS: dict[str, Callable[..., Any]] = {"action": evaluate_action, "propagation": evaluate_propagation}
+EVALUATIONS: dict[str, Callable[..., Any]] = {
+    "action": evaluate_action,
+    "audio": evaluate_audio,
+    "propagation": evaluate_propagation,
+}
