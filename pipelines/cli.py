@@ -25,6 +25,11 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("evaluate", "audio"): ("pipelines.evaluate_audio", "audio", "audio classification by frozen features"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
+    ("evaluate", "retrieval"): (
+        "pipelines.evaluate_retrieval",
+        "retrieval",
+        "pictures, sounds and sentences found by one another",
+    ),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),

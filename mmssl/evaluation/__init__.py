@@ -7,6 +7,7 @@ from typing import Any
 
 from mmssl.evaluation.action import evaluate_action
 from mmssl.evaluation.audio import evaluate_audio
+from mmssl.evaluation.crossmodal import evaluate_retrieval
 from mmssl.evaluation.tracking import evaluate_propagation
 
 #: Name on the command line -> function; what it gives has `as_dict()`, plain values for results.json.
@@ -14,4 +15,5 @@ EVALUATIONS: dict[str, Callable[..., Any]] = {
     "action": evaluate_action,
     "audio": evaluate_audio,
     "propagation": evaluate_propagation,
+    "retrieval": evaluate_retrieval,
 }

@@ -109,7 +109,9 @@ def evaluate_audio(
     bundles = [Encoders.from_pretrained(encoders)]
     heard = bundles[0][encoder]
     if heard.modality != "audio":
-        raise UserError(f"encoder '{encoder}' is of modality '{heard.modality}'; audio classification needs one of audio")
+        raise UserError(
+            f"encoder '{encoder}' is of modality '{heard.modality}'; audio classification needs one of audio"
+        )
     bundles += [Encoders.from_pretrained(encoders, random_init=True, seed=s) for s in range(seeds)]
     plain = Encoders({encoder: Build(STATISTICS.class_path, {"rate": heard.rate})})
     try:
