@@ -249,7 +249,10 @@ def _direction(
         own = None if a == b else own_relevant(pairs.texts, rows)
         gain = None if classes is None else classes.relevant(a, b, rows)
         for number, model in enumerate(models):
-            table = similarities(model.matcher, model.query[rows], model.gallery[rows])
+            query, gallery = model.query[rows], model.gallery[rows]
+            if a == b:  # the best pair of places of two pictures would be that of their backgrounds
+                query, gallery = query.mean(), gallery.mean()
+            table = similarities(model.matcher, query, gallery)
             if a == b:  # a query is not in its own gallery
                 assert gain is not None
                 others = ~np.eye(len(rows), dtype=bool)

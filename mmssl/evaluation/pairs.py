@@ -20,6 +20,7 @@ from mmssl.nn.matcher import Matcher
 
 Model = tuple[Encoders, Matcher]
 FRAME = Span(1 / 8, 8.0)  # one frame
+AT_A_TIME = 4_000_000  # similarities of parts held at once
 MODALITIES = ("picture", "sound", "text")
 
 
@@ -37,6 +38,13 @@ class Side:
 
     def __getitem__(self, rows: np.ndarray) -> Side:
         return Side(self.vectors[rows], self.there[rows])
+
+    def mean(self) -> Side:
+        """One vector a view: the mean of a clip's parts, of unit length."""
+        kept = self.there[:, None, :, None]
+        mean = (self.vectors * kept).sum(axis=2, keepdims=True) / kept.sum(axis=2, keepdims=True)
+        length = np.linalg.norm(mean, axis=3, keepdims=True)
+        return Side((mean / np.maximum(length, 1e-12)).astype(np.float32), np.ones((len(mean), 1), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -296,13 +304,16 @@ def _side(batches: Sequence[np.ndarray]) -> Side:
 def similarities(head: Matcher, a: Side, b: Side) -> np.ndarray:
     """Float64 [A, B]: the best of all pairs of parts, averaged over views (a side with one view meets all)."""
     views = max(a.vectors.shape[1], b.vectors.shape[1])
-    total = np.zeros((len(a.vectors), len(b.vectors)))
+    many = a.there.shape[1] * b.vectors.shape[0] * b.there.shape[1]
+    rows = max(1, AT_A_TIME // many)
+    found = np.zeros((len(a.vectors), len(b.vectors)))
     for view in range(views):
-        one, other = (side.vectors[:, min(view, side.vectors.shape[1] - 1)] for side in (a, b))
-        for row in range(len(one)):  # a row at a time: all places of all pairs do not fit into memory
-            parts = torch.from_numpy(one[row][a.there[row]])
+        one, other = (torch.from_numpy(side.vectors[:, min(view, side.vectors.shape[1] - 1)]) for side in (a, b))
+        for first in range(0, len(one), rows):
+            some = slice(first, first + rows)
             with torch.inference_mode():
-                found = head.similarity(parts, torch.from_numpy(other).flatten(0, 1))
-            table = found.double().numpy().max(axis=0).reshape(len(other), -1)
-            total[row] += np.where(b.there, table, -np.inf).max(axis=1)
-    return np.asarray(total / views)
+                table = head.similarity(one[some].flatten(0, 1), other.flatten(0, 1)).double().numpy()
+            table = table.reshape(-1, one.shape[1], len(other), other.shape[1])
+            there = a.there[some][:, :, None, None] & b.there[None, None]
+            found[some] += np.where(there, table, -np.inf).max(axis=(1, 3))
+    return np.asarray(found / views)

@@ -162,7 +162,7 @@ class RetrievalScores:
         return {"evaluation": "retrieval", **self.about, "directions": found}
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table for a person: model, R@1, R@5, R@10, median rank, nDCG@30, and R@1 by class, under each direction."""
+        """The table for a person, a block a direction: model, R@1, R@5, R@10, median rank, nDCG@30, R@1 by class."""
         columns = (*(f"r_at_{k}" for k in KS), "median_rank", f"ndcg_{NDCG}", "class_r_at_1")
         table = []
         for name, direction in self.directions.items():

@@ -1,0 +1,208 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmssl.clip import Sentence
+from mmssl.errors import UserError
+from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.crossmodal import draw_galleries, evaluate_retrieval, own_relevant, same_label_partner
+from mmssl.evaluation.pairs import Side, similarities
+from mmssl.evaluation.retrieval_scores import Answers
+from mmssl.evaluation.sentences import chosen_sentences, words
+from mmssl.metrics.retrieval import ndcg_at
+from pipelines.evaluate_retrieval import retrieval
+from tests.evaluation.shades import SHADES, Shades, shade_run, shade_shards
+
+QUICK = {"size": 32, "workers": 0, "batch_size": 7, "seconds": 0.5}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shades")
+    return shade_run(folder / "run"), shade_shards(folder / "shards")
+
+
+def test_planted_pairs_are_found_and_random_weights_are_exactly_chance(world):
+    run, shards = world
+    found = evaluate_retrieval(run, shards, head="sounds", seeds=2, **QUICK).as_dict()
+    assert (found["gallery"], found["galleries"], found["queries"]) == (SHADES, 1, SHADES)
+    for way in ("picture_to_sound", "sound_to_picture"):
+        rows = found["directions"][way]
+        assert rows["pretrained"]["r_at_1"] == 1.0
+        assert rows["pretrained"]["median_rank"] == 1.0
+        assert rows["pretrained_minus_random_init"]["r_at_10"]["verdict"] == "above"
+        for name, value in rows["chance"].items():
+            assert rows["random_init"][name] == pytest.approx(value), "all vectors alike: every order is as likely"
+        assert rows["chance"]["r_at_5"] == pytest.approx(5 / SHADES)
+        assert rows["chance"]["median_rank"] == (SHADES + 1) / 2
+        assert rows["shuffled"]["r_at_1"] == 0.0, "the sound of another clip is never the nearest"
+        assert rows["shuffled_within_label"]["r_at_1"] == 0.0
+    assert EVALUATIONS["retrieval"] is evaluate_retrieval
+
+
+def test_classes_come_from_the_label_or_any_path_and_within_a_side_the_query_is_left_out(world):
+    run, shards = world
+    found = evaluate_retrieval(run, shards, head="sounds", label="truth.dark", seeds=1, **QUICK).as_dict()
+    within = found["directions"]["picture_to_picture"]
+    assert within["pretrained"]["class_r_at_1"] == pytest.approx(1.0 - 1 / SHADES, abs=0.051)
+    assert within["chance"]["class_r_at_1"] == pytest.approx((SHADES / 2 - 1) / (SHADES - 1))
+    assert "r_at_1" not in within["pretrained"]
+    dark = np.arange(SHADES) < SHADES // 2
+    angle = np.arange(SHADES) * np.pi / SHADES
+    expected = ndcg_at(np.cos(angle[:, None] - angle[None]), dark[:, None] == dark[None])
+    assert found["directions"]["picture_to_sound"]["pretrained"]["ndcg_30"] == pytest.approx(expected, abs=0.01)
+    both = evaluate_retrieval(
+        run, shards, head="sounds", label="truth.dark", picture_label="truth.near", seeds=1, **QUICK
+    ).as_dict()
+    assert "ndcg_30" not in both["directions"]["picture_to_sound"]["pretrained"], "no word is a 'True'"
+
+
+def test_a_head_with_places_is_judged_by_its_best_place(world):
+    run, shards = world
+    found = evaluate_retrieval(run, shards, head="placed", seeds=1, **QUICK).as_dict()
+    assert found["directions"]["sound_to_picture"]["pretrained"]["r_at_1"] == 1.0
+    views = evaluate_retrieval(run, shards, head="placed", seeds=1, views=2, **QUICK).as_dict()
+    assert views["directions"]["picture_to_sound"]["pretrained"]["r_at_1"] == 1.0
+
+
+@pytest.mark.parametrize("rule", ["nearest", "best"])
+def test_sentences_find_their_clips_and_equal_ones_count_for_each_other(world, tmp_path, rule):
+    run, _ = world
+    shards = shade_shards(tmp_path / "said", wordless=(5,), shade3="River!", shade17="river", shade9="table")
+    found = evaluate_retrieval(run, shards, head="words", sentences=rule, seeds=1, **QUICK).as_dict()
+    assert found["clips"] == SHADES - 1
+    assert found["left_out"] == {"clip05": "has no text"}
+    assert found["same_text"]["queries"] == 4, "3 and 17 say 'river', 9 and 19 'table'"
+    rows = found["directions"]["text_to_picture"]["pretrained"]
+    # 'river' is shade 17: asked twice, its clip is the nearest each time; 'table' likewise is shade 19.
+    assert rows["r_at_1"] == 1.0
+    assert found["directions"]["picture_to_text"]["pretrained"]["r_at_1"] < 1.0, "shade 3 finds another's word"
+    chance = found["directions"]["text_to_picture"]["chance"]["r_at_1"]
+    assert chance == pytest.approx((15 * 1 + 4 * 2) / 19 / 19)
+
+
+def test_the_program_writes_results_and_names_what_was_left_out(world, tmp_path, capsys):
+    run, _ = world
+    shards = shade_shards(tmp_path / "quiet", silent=(2, 11))
+    settings = {"head": "sounds", "seeds": 1, "size": 32, "workers": 0, "gallery": 6, "out": tmp_path / "out"}
+    results = retrieval(run, shards, **settings)
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored == json.loads(json.dumps(results))
+    assert stored["left_out_counts"] == {"has no sound": 2}
+    assert (stored["galleries"], stored["not_in_a_gallery"]) == (3, 0)
+    assert stored["directions"]["sound_to_picture"]["chance"]["r_at_1"] == pytest.approx(1 / 6)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 gallery(s) of 6 clips" in shown
+    assert "left out: 2 clips, has no sound" in shown
+    again = retrieval(run, shards, **settings | {"workers": 1, "batch_size": 3})
+    assert again["directions"] == results["directions"]
+
+
+def test_galleries_share_no_clip_and_do_not_depend_on_the_order():
+    keys = [f"k{i}" for i in range(53)]
+    drawn = draw_galleries(keys, 10, 3)
+    assert [len(rows) for rows in drawn] == [10, 10, 10]
+    assert len(np.unique(np.concatenate(drawn))) == 30
+    turned = draw_galleries(keys[::-1], 10, 3)
+    for a, b in zip(drawn, turned, strict=True):
+        assert [keys[i] for i in a] == [keys[::-1][i] for i in b]
+    assert [len(rows) for rows in draw_galleries(keys, 500, 10)] == [53]
+
+
+def test_the_same_words_are_one_text_and_no_text_is_nobodys():
+    texts = (("a b",), ("a b",), (), (), ("c", "d"), ("d", "c"))
+    same = own_relevant(texts, np.arange(6))
+    assert same.sum(axis=1).tolist() == [2, 2, 1, 1, 2, 2]
+    assert words("  It's a RED ball, isn't it? ") == "it s a red ball isn t it"
+
+
+def test_partners_of_the_label_agree_on_both_sides():
+    a = tuple(frozenset(x) for x in ("p", "p", "q", "p", ""))
+    b = tuple(frozenset(x) for x in ("s", "s", "s", "t", ""))
+    assert same_label_partner(a, b, np.arange(5)).tolist() == [1, 0, -1, -1, -1]
+
+
+def test_which_sentences_are_a_clips_text():
+    said = [
+        Sentence("middle", 0.9, 1.1),
+        Sentence("?!", 0.8, 1.0),
+        Sentence("Early", 0.0, 0.5),
+        Sentence("early.", 1.5, 2.0),
+        Sentence("before", -2.0, -1.0),
+        Sentence("after", 2.0, 3.0),
+    ]
+    assert chosen_sentences(said, 2.0, "nearest") == ["middle"]
+    assert chosen_sentences(said, 2.0, "best") == ["early.", "middle"]
+    assert chosen_sentences(said, 2.0, "joined") == ["early. middle"]
+    assert chosen_sentences(said[4:], 2.0, "joined") == []
+
+
+def test_similarities_take_the_best_part_and_the_mean_over_views():
+    rng = np.random.default_rng(0)
+    a = Side(rng.normal(size=(3, 2, 4, 5)).astype(np.float32), np.ones((3, 4), dtype=bool))
+    b = Side(rng.normal(size=(6, 1, 2, 5)).astype(np.float32), rng.random((6, 2)) < 0.7)
+    b.there[:, 0] = True
+    expected = np.zeros((3, 6))
+    for i in range(3):
+        for j in range(6):
+            views = [
+                max(float(a.vectors[i, v, p] @ b.vectors[j, 0, q]) for p in range(4) for q in range(2) if b.there[j, q])
+                for v in range(2)
+            ]
+            expected[i, j] = np.mean(views)
+    np.testing.assert_allclose(similarities(Shades(), a, b), expected, rtol=1e-5)
+    alone = b.vectors[:, 0][~b.there[:, 1], 0]
+    mean = b.mean().vectors[~b.there[:, 1], 0, 0]
+    np.testing.assert_allclose(mean, alone / np.linalg.norm(alone, axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_metrics_of_a_collapsed_model_are_chance_by_class_too():
+    rng = np.random.default_rng(1)
+    own, gain = np.eye(40, dtype=bool), rng.random((40, 40)) < 0.2
+    gain[7] = False
+    flat = Answers.of(np.zeros((40, 40)), own, gain).means()
+    chance = Answers.chance(own, gain)
+    assert flat == pytest.approx(chance)
+
+
+def test_faults_name_the_way_out(world, tmp_path):
+    run, shards = world
+    with pytest.raises(UserError, match=r"has the heads placed, sounds, words; choose one with --head"):
+        evaluate_retrieval(run, shards)
+    with pytest.raises(UserError, match=r"no exported head 'word'.*did you mean 'words'"):
+        evaluate_retrieval(run, shards, head="word")
+    with pytest.raises(UserError, match="gallery=1"):
+        evaluate_retrieval(run, shards, head="words", gallery=1)
+    with pytest.raises(UserError, match="give --shards"):
+        retrieval(run, head="words")
+    with pytest.raises(UserError, match=r"label 'truth.drak' leads to nothing .*did you mean 'truth.dark'"):
+        evaluate_retrieval(run, shards, head="sounds", label="truth.drak", seeds=1, **QUICK)
+    with pytest.raises(UserError, match="seconds=-1"):
+        evaluate_retrieval(run, shards, head="words", **QUICK | {"seconds": -1})
+    mute = shade_shards(tmp_path / "mute", silent=tuple(range(SHADES)))
+    with pytest.raises(UserError, match=r"has picture and sound \(has no sound\)"):
+        evaluate_retrieval(run, mute, head="sounds", seeds=1, **QUICK)
+
+
+def test_a_head_between_other_modalities_is_refused():
+    from mmssl.evaluation.pairs import modalities_of
+    from mmssl.nn.encoders import Encoders
+
+    head = Shades()
+    head.encoders = {"picture": "image", "flow": "flow"}
+    with pytest.raises(UserError, match="compares flow and picture; retrieval needs two of picture, sound, text"):
+        modalities_of(Encoders({}), head)
+
+
+def test_broken_weights_are_named(world):
+    from mmssl.evaluation.pairs import embed_pairs
+    from mmssl.nn.encoders import Encoders
+
+    run, shards = world
+    bundle = Encoders.from_pretrained(run)
+    with torch.no_grad():
+        bundle["audio"].gain.fill_(torch.nan)
+    with pytest.raises(UserError, match="vectors of the sound that are not finite"):
+        embed_pairs([(bundle, Encoders.load_head(run, "sounds"))], shards, **QUICK)
