@@ -107,11 +107,10 @@ def retrieval(
 def _print(console: Console, scores: RetrievalScores) -> None:
     about = scores.about
     table = Table(
-        title=f"Retrieval by the head '{about['head']}': {about['protocol']}, {about['galleries']} "
-        f"gallery(s) of {about['gallery']} clips"
+        title=f"{about['protocol']}, {about['head']}, {about['galleries']} gallery(s) of {about['gallery']} clips"
     )
     table.add_column("in %", no_wrap=True)
-    for name in ("R@1", "R@5", "R@10", "median rank", "nDCG@30", "class R@1"):
+    for name in ("R@1", "R@5", "R@10", "median", "nDCG@30", "class R@1"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in scores.rows():
         table.add_row(*row)
@@ -123,6 +122,9 @@ def _print(console: Console, scores: RetrievalScores) -> None:
     ]
     if "text" in about:
         lines.append(f"text: {about['text']['rule']}; {about['same_text']['queries']} queries share theirs with others")
+    judged = next(iter(scores.directions.values())).controls.get("shuffled_within_label")
+    if judged is not None:
+        lines.append(f"another's of the label: {judged.count()} queries have another clip with the same labels")
     lines += scores.sentences()
     lines += [f"left out: {count} clips, {cause}" for cause, count in about["left_out_counts"].items()]
     for line in lines:

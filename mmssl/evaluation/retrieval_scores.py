@@ -20,6 +20,7 @@ from mmssl.metrics.statistics import CHANCE_SAMPLES, Interval, at_chance, bootst
 
 KS = (1, 5, 10)
 NDCG = 30
+CONTROLS = {"shuffled": "another clip's", "shuffled_within_label": "another's of the label"}
 HEADLINE = "r_at_10"  # what a sentence is said of; by class it is nDCG
 
 
@@ -75,6 +76,10 @@ class Answers:
     def only(self, kept: np.ndarray) -> Answers:
         """NaN for queries that are not kept, bool [Q]."""
         return Answers({name: np.where(kept, values, np.nan) for name, values in self.each.items()})
+
+    def count(self) -> int:
+        """Queries with an own pair that were judged."""
+        return int((~np.isnan(self.each["rank"])).sum()) if "rank" in self.each else 0
 
     def means(self, kept: np.ndarray | None = None) -> dict[str, float]:
         """Means over the queries, and the median of the ranks; metrics without a query are left out."""
@@ -137,7 +142,7 @@ class Direction:
             | {"interval": intervals, "std_of_galleries": {n: _std([p[n] for p in parts if n in p]) for n in parts[0]}},
             "random_init": mean | {"std": spread, "seeds": by_seed},
             "chance": dict(self.chance),
-            **{name: answers.means() for name, answers in self.controls.items()},
+            **{name: answers.means() | {"queries": answers.count()} for name, answers in self.controls.items()},
             "pretrained_minus_random_init": judged,
         }
 
@@ -170,7 +175,8 @@ class RetrievalScores:
             models = {"pretrained": direction.pretrained.means()}
             by_seed = [one.means() for one in direction.random_init]
             models["random init"] = {key: float(np.mean([one[key] for one in by_seed])) for key in by_seed[0]}
-            models |= {control.replace("_", " "): answers.means() for control, answers in direction.controls.items()}
+            for control, answers in direction.controls.items():
+                models[CONTROLS[control]] = answers.means()
             models["chance"] = dict(direction.chance)
             for model, found in models.items():
                 values = [found.get(column) for column in columns]

@@ -12,6 +12,9 @@ from mmssl.evaluation.pairs import Side, similarities
 from mmssl.evaluation.retrieval_scores import Answers
 from mmssl.evaluation.sentences import chosen_sentences, words
 from mmssl.metrics.retrieval import ndcg_at
+from mmssl.nn.features import Features
+from mmssl.tasks.cross_modal.av_localization import LocalizationMatcher
+from mmssl.tasks.cross_modal.sync_matcher import SyncMatcher
 from pipelines.evaluate_retrieval import retrieval
 from tests.evaluation.shades import SHADES, Shades, shade_run, shade_shards
 
@@ -206,3 +209,30 @@ def test_broken_weights_are_named(world):
         bundle["audio"].gain.fill_(torch.nan)
     with pytest.raises(UserError, match="vectors of the sound that are not finite"):
         embed_pairs([(bundle, Encoders.load_head(run, "sounds"))], shards, **QUICK)
+
+
+def test_parts_of_a_picture_are_the_places_of_its_map():
+    torch.manual_seed(0)
+    head = LocalizationMatcher(picture_width=8, sound_width=6, dimension=16).eval()
+    pictures = Features(torch.zeros(3, 4), levels={8: torch.randn(3, 8, 5, 5)})
+    sounds = Features(torch.randn(3, 6))
+    with torch.inference_mode():
+        places, heard = head.parts("picture", pictures), head.parts("sound", sounds)
+        sides = [Side(x.numpy()[:, None], np.ones(x.shape[:2], dtype=bool)) for x in (places, heard)]
+        own = np.diag(similarities(head, *sides))
+        best = head.similarity_map(pictures, sounds).amax(dim=(1, 2))
+        mean = head.embed("picture", pictures).numpy()
+    np.testing.assert_allclose(own, best.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(sides[0].mean().vectors[:, 0, 0], mean, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_of_a_synchronisation_head_are_its_places():
+    torch.manual_seed(0)
+    head = SyncMatcher(video_width=8, sound_width=12, sound_stride=8, steps=4, dimension=4).eval()
+    video = Features(torch.zeros(2, 4), levels={16: torch.randn(2, 8, 4, 3, 3)})
+    sound = Features(torch.zeros(2, 4), levels={8: torch.randn(2, 6, 2, 9)})
+    with torch.inference_mode():
+        assert head.parts("picture", video).shape == (2, 9, 16)
+        torch.testing.assert_close(head.parts("sound", sound)[:, 0], head.embed("sound", sound))
+        mean = torch.nn.functional.normalize(head.parts("picture", video).mean(dim=1), dim=1)
+        torch.testing.assert_close(mean, head.embed("picture", video))
