@@ -24,9 +24,10 @@ from mmssl.errors import UserError
 from mmssl.evaluation.features import Progress
 from mmssl.evaluation.folds import source_names
 from mmssl.evaluation.labels import label_sets_at
-from mmssl.evaluation.pairs import Model, Pairs, Side, embed_pairs, similarities
+from mmssl.evaluation.pairs import Model, Pairs, embed_pairs
 from mmssl.evaluation.retrieval_scores import Answers, Direction, RetrievalScores
 from mmssl.evaluation.sentences import SentenceRule
+from mmssl.evaluation.sides import Side, similarities
 from mmssl.nn.encoders import Encoders, encoders_folder
 from mmssl.randomness import sample_seed, uniform_numpy
 

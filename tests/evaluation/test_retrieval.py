@@ -8,9 +8,9 @@ from mmssl.clip import Sentence
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.crossmodal import draw_galleries, evaluate_retrieval, own_relevant, same_label_partner
-from mmssl.evaluation.pairs import Side, similarities
 from mmssl.evaluation.retrieval_scores import Answers
 from mmssl.evaluation.sentences import chosen_sentences, words
+from mmssl.evaluation.sides import Side, similarities
 from mmssl.metrics.retrieval import ndcg_at
 from mmssl.nn.features import Features
 from mmssl.tasks.cross_modal.av_localization import LocalizationMatcher
