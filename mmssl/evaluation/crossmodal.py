@@ -23,41 +23,16 @@ import torch
 from mmssl.errors import UserError
 from mmssl.evaluation.features import Progress
 from mmssl.evaluation.folds import source_names
-from mmssl.evaluation.labels import label_sets_at
 from mmssl.evaluation.pairs import Model, Pairs, embed_pairs
+from mmssl.evaluation.relevance import GALLERY_SEED, Classes, class_sets, draw_galleries, partners, text_codes
 from mmssl.evaluation.retrieval_scores import Answers, Direction, RetrievalScores
 from mmssl.evaluation.sentences import SentenceRule
 from mmssl.evaluation.sides import Side, similarities
 from mmssl.nn.encoders import Encoders, encoders_folder
-from mmssl.randomness import sample_seed, uniform_numpy
 
 PROTOCOL = "crossmodal-retrieval-v1"
 GALLERY = 500
 GALLERIES = 10
-GALLERY_SEED = 0  # of the galleries, part of the protocol
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What is relevant by class: two clips whose sets of labels share one.
-
-    Args:
-        query: modality -> the labels of each clip's picture, sound or text; a clip may have none.
-        said: where they come from, in words.
-    """
-
-    query: Mapping[str, tuple[frozenset[str], ...]]
-    said: str
-
-    def relevant(self, a: str, b: str, rows: np.ndarray) -> np.ndarray:
-        """Bool [G, G]: which clips' `b` are relevant to each clip's `a`."""
-        names = sorted({name for side in (a, b) for row in rows for name in self.query[side][row]})
-        column = {name: number for number, name in enumerate(names)}
-        one, other = np.zeros((2, len(rows), max(1, len(names))))
-        for table, side in ((one, a), (other, b)):
-            for place, row in enumerate(rows):
-                table[place, [column[name] for name in self.query[side][row]]] = 1.0
-        return np.asarray(one @ other.T > 0)
 
 
 def evaluate_retrieval(
@@ -136,13 +111,15 @@ def evaluate_retrieval(
     classes = class_sets(pairs, label, picture_label)
     matchers = [matcher.cpu() for _, matcher in models]
 
-    def answers(a: str, b: str) -> Direction:
-        return _direction(
-            a, b, pairs, drawn, classes, [_Model(m, s[a], s[b]) for m, s in zip(matchers, found, strict=True)]
-        )
+    def sides(a: str, b: str) -> list[_Model]:
+        return [_Model(m, s[a], s[b]) for m, s in zip(matchers, found, strict=True)]
 
     one, other = pairs.modalities
-    ways = [(one, other), (other, one)] + ([] if classes is None else [(one, one), (other, other)])
+    directions = {
+        f"{a}_to_{b}": _across(a, b, pairs, drawn, classes, sides(a, b)) for a, b in ((one, other), (other, one))
+    }
+    if classes is not None:
+        directions |= {f"{a}_to_{a}": _within(a, drawn, classes, sides(a, a)) for a in (one, other)}
     counts: dict[str, int] = {}
     for cause in pairs.left_out.values():
         counts[cause] = counts.get(cause, 0) + 1
@@ -162,11 +139,14 @@ def evaluate_retrieval(
         "left_out_counts": counts,
     }
     if "text" in pairs.modalities:
-        shared = sum(int((own_relevant(pairs.texts, rows).sum(axis=1) > 1).sum()) for rows in drawn)
-        rule = "clips whose texts say the same in the same words are relevant to each other"
-        about["same_text"] = {"rule": rule, "queries": shared}
+        codes = [text_codes(pairs.texts, rows) for rows in drawn]
+        about["same_text"] = {
+            "rule": "clips of the same words are relevant to each other, and one item where texts are sought",
+            "queries": sum(int((np.bincount(code)[code] > 1).sum()) for code in codes),
+            "distinct_texts": [len(np.unique(code)) for code in codes],
+        }
     groups = np.unique(source_names(pairs.keys, pairs.metas), return_inverse=True)[1]
-    return RetrievalScores(about, {f"{a}_to_{b}": answers(a, b) for a, b in ways}, groups[np.concatenate(drawn)])
+    return RetrievalScores(about, directions, groups[np.concatenate(drawn)])
 
 
 def only_head(encoders: Path | str) -> str:
@@ -194,37 +174,6 @@ def loaded(encoders: Path | str, head: str, seeds: int) -> list[Model]:
     return models
 
 
-def draw_galleries(keys: Sequence[str], size: int, most: int, seed: int = GALLERY_SEED) -> list[np.ndarray]:
-    """Rows of each gallery: the clips in an order drawn from (seed, key) alone, cut into parts of one size.
-
-    All clips are one gallery where they are fewer than `size`; what does not fill a last gallery is in none.
-    """
-    seeds = np.array([sample_seed(seed, 0, "evaluation", key) for key in keys], dtype=np.int64)
-    order = np.lexsort((np.array(keys), uniform_numpy(seeds, "gallery")[:, 0]))
-    size = min(size, len(keys))
-    return [order[first : first + size] for first in range(0, len(keys) - size + 1, size)][:most]
-
-
-def class_sets(pairs: Pairs, label: str | None, picture_label: str | None) -> Classes | None:
-    """The classes of each side; None where clips have no label and no path is given."""
-    if label is None:
-        if all(one is None for one in pairs.labels):
-            if picture_label is not None:
-                raise UserError("picture_label needs --label beside it, the class of the sound or text")
-            return None
-        sets = tuple(frozenset() if one is None else frozenset({one}) for one in pairs.labels)
-    else:
-        sets = label_sets_at(pairs.metas, label)
-    said = f"clips of one {label or 'label'}"
-    sides = dict.fromkeys(pairs.modalities, sets)
-    if picture_label is not None:
-        if "picture" not in sides:
-            raise UserError("picture_label: the head compares no picture")
-        sides["picture"] = label_sets_at(pairs.metas, picture_label)
-        said = f"a picture whose {picture_label} holds the other's {label or 'label'}"
-    return Classes(sides, said)
-
-
 @dataclass(frozen=True)
 class _Model:
     """A head and both sides of all clips."""
@@ -234,7 +183,7 @@ class _Model:
     gallery: Side
 
 
-def _direction(
+def _across(
     a: str,
     b: str,
     pairs: Pairs,
@@ -242,66 +191,61 @@ def _direction(
     classes: Classes | None,
     models: Sequence[_Model],
 ) -> Direction:
-    """All models' answers to the queries `a` in the galleries of `b`; within one side by class alone."""
+    """All models' answers to the queries `a` in the galleries of `b`, by own pair and by class."""
     parts: list[list[Answers]] = [[] for _ in models]
     controls: dict[str, list[Answers]] = {"shuffled": [], "shuffled_within_label": []}
     chances = []
     for rows in drawn:
-        own = None if a == b else own_relevant(pairs.texts, rows)
+        code = text_codes(pairs.texts, rows)
+        # Sentences that say the same are one item: a gallery of them would be found in blocks, which no chance knows.
+        items = np.unique(code, return_index=True)[1] if b == "text" else np.arange(len(rows))
+        own = code[:, None] == code[items][None]
         gain = None if classes is None else classes.relevant(a, b, rows)
         for number, model in enumerate(models):
-            query, gallery = model.query[rows], model.gallery[rows]
-            if a == b:  # the best pair of places of two pictures would be that of their backgrounds
-                query, gallery = query.mean(), gallery.mean()
-            table = similarities(model.matcher, query, gallery)
-            if a == b:  # a query is not in its own gallery
-                assert gain is not None
-                others = ~np.eye(len(rows), dtype=bool)
-                parts[number].append(
-                    Answers.of(table[others].reshape(len(rows), -1), None, gain[others].reshape(len(rows), -1))
-                )
-                continue
-            parts[number].append(Answers.of(table, own, gain))
+            table = similarities(model.matcher, model.query[rows], model.gallery[rows])
+            parts[number].append(Answers.of((table[:, items], own), None if gain is None else (table, gain)))
             if number == 0:
-                assert own is not None
-                partner = np.roll(np.arange(len(rows)), 1)
-                controls["shuffled"].append(Answers.of(table, own[partner], None if gain is None else gain[partner]))
-                alike = None if classes is None else same_label_partner(classes.query[a], classes.query[b], rows)
-                if alike is not None and (alike >= 0).any():
-                    controls["shuffled_within_label"].append(Answers.of(table, own[alike], None).only(alike >= 0))
-        if a == b:
-            assert gain is not None
-            gain = gain[~np.eye(len(rows), dtype=bool)].reshape(len(rows), -1)
+                other = partners(np.zeros(len(rows), dtype=int), code)
+                shifted = None if gain is None else (table, gain[other])
+                controls["shuffled"].append(Answers.of((table[:, items], own[other]), shifted).only(other >= 0))
+                if classes is not None:
+                    alike = partners(classes.codes(a, b, rows), code)
+                    controls["shuffled_within_label"].append(
+                        Answers.of((table[:, items], own[alike]), None).only(alike >= 0)
+                    )
         chances.append(Answers.chance(own, gain))
+    made = {name: Answers.joined(some) for name, some in controls.items() if some}
+    return _joined(parts, chances, {name: answers for name, answers in made.items() if answers.count()})
+
+
+def _within(side: str, drawn: Sequence[np.ndarray], classes: Classes, models: Sequence[_Model]) -> Direction:
+    """All models' answers to the queries of one side among the others of that side, by class.
+
+    A clip is one vector, the mean of its parts: the best pair of places of two pictures is that of their backgrounds.
+    """
+    parts: list[list[Answers]] = [[] for _ in models]
+    chances = []
+    for rows in drawn:
+        others = ~np.eye(len(rows), dtype=bool)  # a query is not in its own gallery
+        gain = classes.relevant(side, side, rows)[others].reshape(len(rows), -1)
+        for number, model in enumerate(models):
+            mean = model.query[rows].mean()
+            table = similarities(model.matcher, mean, mean)[others].reshape(len(rows), -1)
+            parts[number].append(Answers.of(None, (table, gain)))
+        chances.append(Answers.chance(None, gain))
+    return _joined(parts, chances, {})
+
+
+def _joined(
+    parts: Sequence[Sequence[Answers]], chances: Sequence[Mapping[str, float]], controls: Mapping[str, Answers]
+) -> Direction:
+    """The galleries' answers together; the first model is the trained one."""
     ours, *random = [Answers.joined(some) for some in parts]
+    names = [name for name in chances[0] if all(name in one for one in chances)]
     return Direction(
         pretrained=ours,
         random_init=tuple(random),
-        controls={name: Answers.joined(some) for name, some in controls.items() if len(some) == len(drawn)},
-        chance={name: float(np.mean([one[name] for one in chances])) for name in chances[0]},
-        gallery=np.repeat(np.arange(len(drawn)), len(drawn[0])),
+        controls=controls,
+        chance={name: float(np.mean([one[name] for one in chances])) for name in names},
+        gallery=np.repeat(np.arange(len(chances)), len(next(iter(ours.each.values()))) // len(chances)),
     )
-
-
-def own_relevant(texts: Sequence[tuple[str, ...]], rows: np.ndarray) -> np.ndarray:
-    """Bool [G, G]: the own pair, and clips that say exactly the same."""
-    said = [frozenset(texts[row]) or row for row in rows.tolist()]
-    codes: dict[Any, int] = {}
-    code = np.array([codes.setdefault(one, len(codes)) for one in said])
-    return np.asarray(code[:, None] == code[None, :])
-
-
-def same_label_partner(a: Sequence[frozenset[str]], b: Sequence[frozenset[str]], rows: np.ndarray) -> np.ndarray:
-    """Int64 [G]: for each clip of a gallery the next one with exactly its labels on both sides, `a` and `b`.
-
-    -1 where there is none, or a side has no label.
-    """
-    partner = np.full(len(rows), -1)
-    members: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
-    for place, row in enumerate(rows.tolist()):
-        if a[row] and b[row]:
-            members.setdefault((a[row], b[row]), []).append(place)
-    for some in members.values():
-        if len(some) > 1:
-            partner[some] = np.roll(some, -1)
-    return partner

@@ -24,6 +24,9 @@ CONTROLS = {"shuffled": "another clip's", "shuffled_within_label": "another's of
 HEADLINE = "r_at_10"  # what a sentence is said of; by class it is nDCG
 
 
+Ranked = tuple[np.ndarray, np.ndarray]  # similarity float [Q, G], and what is relevant, bool [Q, G]
+
+
 @dataclass(frozen=True)
 class Answers:
     """How Q queries were answered by one model.
@@ -36,13 +39,14 @@ class Answers:
     each: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, similarity: np.ndarray, own: np.ndarray | None, gain: np.ndarray | None) -> Answers:
-        """Judge similarities [Q, G] by the own pairs, bool [Q, G], and by class, bool [Q, G], where these are given."""
+    def of(cls, own: Ranked | None, by_class: Ranked | None) -> Answers:
+        """Judge similarities by the own pairs (each query has one) and by class (a query may have none)."""
         each: dict[str, np.ndarray] = {}
         if own is not None:
-            each |= {f"r_at_{k}": hits_at(similarity, own, k) for k in KS}
-            each["rank"] = first_relevant_rank(similarity, own)
-        if gain is not None:
+            each |= {f"r_at_{k}": hits_at(*own, k) for k in KS}
+            each["rank"] = first_relevant_rank(*own)
+        if by_class is not None:
+            similarity, gain = by_class
             each[f"ndcg_{NDCG}"] = ndcg_of_each(similarity, gain, NDCG)
             known = gain.any(axis=1)
             for k in KS:

@@ -7,7 +7,8 @@ import torch
 from mmssl.clip import Sentence
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
-from mmssl.evaluation.crossmodal import draw_galleries, evaluate_retrieval, own_relevant, same_label_partner
+from mmssl.evaluation.crossmodal import evaluate_retrieval
+from mmssl.evaluation.relevance import Classes, draw_galleries, partners, text_codes
 from mmssl.evaluation.retrieval_scores import Answers
 from mmssl.evaluation.sentences import chosen_sentences, words
 from mmssl.evaluation.sides import Side, similarities
@@ -82,8 +83,12 @@ def test_sentences_find_their_clips_and_equal_ones_count_for_each_other(world, t
     # 'river' is shade 17: asked twice, its clip is the nearest each time; 'table' likewise is shade 19.
     assert rows["r_at_1"] == 1.0
     assert found["directions"]["picture_to_text"]["pretrained"]["r_at_1"] < 1.0, "shade 3 finds another's word"
-    chance = found["directions"]["text_to_picture"]["chance"]["r_at_1"]
-    assert chance == pytest.approx((15 * 1 + 4 * 2) / 19 / 19)
+    assert found["directions"]["text_to_picture"]["chance"]["r_at_1"] == pytest.approx((15 * 1 + 4 * 2) / 19 / 19)
+    assert found["same_text"]["distinct_texts"] == [17]
+    for name in ("r_at_1", "r_at_10"):  # equal texts are one item, so a collapsed model is at chance here too
+        rows = found["directions"]["picture_to_text"]
+        assert rows["random_init"][name] == pytest.approx(rows["chance"][name])
+        assert rows["chance"][name] == pytest.approx(int(name[5:]) / 17)
 
 
 def test_the_program_writes_results_and_names_what_was_left_out(world, tmp_path, capsys):
@@ -116,15 +121,15 @@ def test_galleries_share_no_clip_and_do_not_depend_on_the_order():
 
 def test_the_same_words_are_one_text_and_no_text_is_nobodys():
     texts = (("a b",), ("a b",), (), (), ("c", "d"), ("d", "c"))
-    same = own_relevant(texts, np.arange(6))
-    assert same.sum(axis=1).tolist() == [2, 2, 1, 1, 2, 2]
+    assert text_codes(texts, np.arange(6)).tolist() == [0, 0, 1, 2, 3, 3]
     assert words("  It's a RED ball, isn't it? ") == "it s a red ball isn t it"
 
 
-def test_partners_of_the_label_agree_on_both_sides():
-    a = tuple(frozenset(x) for x in ("p", "p", "q", "p", ""))
-    b = tuple(frozenset(x) for x in ("s", "s", "s", "t", ""))
-    assert same_label_partner(a, b, np.arange(5)).tolist() == [1, 0, -1, -1, -1]
+def test_a_partner_is_of_the_group_and_never_says_the_same():
+    groups, codes = np.array([0, 0, 0, 1, 1, -1]), np.array([0, 0, 1, 2, 2, 3])
+    assert partners(groups, codes).tolist() == [2, 2, 0, -1, -1, -1]
+    a, b = (tuple(frozenset(x) for x in row) for row in (("p", "p", "q", "p", ""), ("s", "s", "s", "t", "s")))
+    assert Classes({"a": a, "b": b}, "").codes("a", "b", np.arange(5)).tolist() == [0, 0, 1, 2, -1]
 
 
 def test_which_sentences_are_a_clips_text():
@@ -165,7 +170,7 @@ def test_metrics_of_a_collapsed_model_are_chance_by_class_too():
     rng = np.random.default_rng(1)
     own, gain = np.eye(40, dtype=bool), rng.random((40, 40)) < 0.2
     gain[7] = False
-    flat = Answers.of(np.zeros((40, 40)), own, gain).means()
+    flat = Answers.of((np.zeros((40, 40)), own), (np.zeros((40, 40)), gain)).means()
     chance = Answers.chance(own, gain)
     assert flat == pytest.approx(chance)
 
