@@ -22,9 +22,16 @@ import torch
 
 from mmssl.errors import UserError
 from mmssl.evaluation.features import Progress
-from mmssl.evaluation.folds import source_names
 from mmssl.evaluation.pairs import Model, Pairs, embed_pairs
-from mmssl.evaluation.relevance import GALLERY_SEED, Classes, class_sets, draw_galleries, partners, text_codes
+from mmssl.evaluation.relevance import (
+    GALLERY_SEED,
+    Classes,
+    class_sets,
+    draw_galleries,
+    partners,
+    query_groups,
+    text_codes,
+)
 from mmssl.evaluation.retrieval_scores import Answers, Direction, RetrievalScores
 from mmssl.evaluation.sentences import SentenceRule
 from mmssl.evaluation.sides import Side, similarities
@@ -119,7 +126,7 @@ def evaluate_retrieval(
         f"{a}_to_{b}": _across(a, b, pairs, drawn, classes, sides(a, b)) for a, b in ((one, other), (other, one))
     }
     if classes is not None:
-        directions |= {f"{a}_to_{a}": _within(a, drawn, classes, sides(a, a)) for a in (one, other)}
+        directions |= {f"{a}_to_{a}": _within(a, pairs, drawn, classes, sides(a, a)) for a in (one, other)}
     counts: dict[str, int] = {}
     for cause in pairs.left_out.values():
         counts[cause] = counts.get(cause, 0) + 1
@@ -145,8 +152,7 @@ def evaluate_retrieval(
             "queries": sum(int((np.bincount(code)[code] > 1).sum()) for code in codes),
             "distinct_texts": [len(np.unique(code)) for code in codes],
         }
-    groups = np.unique(source_names(pairs.keys, pairs.metas), return_inverse=True)[1]
-    return RetrievalScores(about, directions, groups[np.concatenate(drawn)])
+    return RetrievalScores(about, directions)
 
 
 def only_head(encoders: Path | str) -> str:
@@ -215,10 +221,13 @@ def _across(
                     )
         chances.append(Answers.chance(own, gain))
     made = {name: Answers.joined(some) for name, some in controls.items() if some}
-    return _joined(parts, chances, {name: answers for name, answers in made.items() if answers.count()})
+    controlled = {name: answers for name, answers in made.items() if answers.count()}
+    return _joined(parts, chances, controlled, query_groups(a, pairs, np.concatenate(drawn)))
 
 
-def _within(side: str, drawn: Sequence[np.ndarray], classes: Classes, models: Sequence[_Model]) -> Direction:
+def _within(
+    side: str, pairs: Pairs, drawn: Sequence[np.ndarray], classes: Classes, models: Sequence[_Model]
+) -> Direction:
     """All models' answers to the queries of one side among the others of that side, by class.
 
     A clip is one vector, the mean of its parts: the best pair of places of two pictures is that of their backgrounds.
@@ -233,11 +242,14 @@ def _within(side: str, drawn: Sequence[np.ndarray], classes: Classes, models: Se
             table = similarities(model.matcher, mean, mean)[others].reshape(len(rows), -1)
             parts[number].append(Answers.of(None, (table, gain)))
         chances.append(Answers.chance(None, gain))
-    return _joined(parts, chances, {})
+    return _joined(parts, chances, {}, query_groups(side, pairs, np.concatenate(drawn)))
 
 
 def _joined(
-    parts: Sequence[Sequence[Answers]], chances: Sequence[Mapping[str, float]], controls: Mapping[str, Answers]
+    parts: Sequence[Sequence[Answers]],
+    chances: Sequence[Mapping[str, float]],
+    controls: Mapping[str, Answers],
+    groups: np.ndarray,
 ) -> Direction:
     """The galleries' answers together; the first model is the trained one."""
     ours, *random = [Answers.joined(some) for some in parts]
@@ -248,4 +260,5 @@ def _joined(
         controls=controls,
         chance={name: float(np.mean([one[name] for one in chances])) for name in names},
         gallery=np.repeat(np.arange(len(chances)), len(next(iter(ours.each.values()))) // len(chances)),
+        groups=groups,
     )

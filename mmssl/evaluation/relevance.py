@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmssl.errors import UserError
+from mmssl.evaluation.folds import source_names
 from mmssl.evaluation.labels import label_sets_at
 from mmssl.evaluation.pairs import Pairs
 from mmssl.randomness import sample_seed, uniform_numpy
@@ -81,6 +82,15 @@ def text_codes(texts: Sequence[tuple[str, ...]], rows: np.ndarray) -> np.ndarray
     numbers: dict[Any, int] = {}
     said = [frozenset(texts[row]) or row for row in rows.tolist()]
     return np.array([numbers.setdefault(one, len(numbers)) for one in said])
+
+
+def query_groups(side: str, pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    """Int [Q]: which queries are no independent ones: those of a text asked several times, else of one source file."""
+    sources = np.unique(source_names(pairs.keys, pairs.metas), return_inverse=True)[1][rows]
+    if side != "text":
+        return np.asarray(sources)
+    code = text_codes(pairs.texts, rows)
+    return np.where(np.bincount(code)[code] > 1, -1 - code, sources)
 
 
 def partners(groups: np.ndarray, codes: np.ndarray) -> np.ndarray:

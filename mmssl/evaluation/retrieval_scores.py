@@ -107,6 +107,7 @@ class Direction:
         controls: the trained model's answers judged by a wrong truth.
         chance: a random order, averaged over galleries.
         gallery: int [Q], which gallery each query belongs to.
+        groups: int [Q], queries of one source file, or of one and the same text, are resampled together.
     """
 
     pretrained: Answers
@@ -114,8 +115,9 @@ class Direction:
     controls: Mapping[str, Answers]
     chance: Mapping[str, float]
     gallery: np.ndarray
+    groups: np.ndarray
 
-    def differences(self, groups: np.ndarray) -> dict[str, Interval]:
+    def differences(self) -> dict[str, Interval]:
         """Metric -> pretrained minus random init, paired by seed and query (and resampled by group); not of ranks."""
         found = {}
         for name, ours in self.pretrained.each.items():
@@ -123,23 +125,23 @@ class Direction:
             if name == "rank" or not known.any():
                 continue
             theirs = np.stack([one.each[name][known] for one in self.random_init])
-            found[name] = paired_difference(np.broadcast_to(ours[known], theirs.shape), theirs, groups[known])
+            found[name] = paired_difference(np.broadcast_to(ours[known], theirs.shape), theirs, self.groups[known])
         return found
 
-    def as_dict(self, groups: np.ndarray) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain values for `results.json`."""
         by_seed = [one.means() for one in self.random_init]
         parts = [self.pretrained.means(self.gallery == number) for number in np.unique(self.gallery)]
         mean = {name: float(np.mean([one[name] for one in by_seed])) for name in by_seed[0]}
         spread = {name: _std([one[name] for one in by_seed]) for name in by_seed[0]}
         intervals = {
-            name: bootstrap(values[~np.isnan(values)], groups[~np.isnan(values)]).as_dict()
+            name: bootstrap(values[~np.isnan(values)], self.groups[~np.isnan(values)]).as_dict()
             for name, values in self.pretrained.each.items()
             if name != "rank" and not np.isnan(values).all()
         }
         judged = {
             name: difference.as_dict() | {"verdict": verdict(difference)}
-            for name, difference in self.differences(groups).items()
+            for name, difference in self.differences().items()
         }
         return {
             "pretrained": self.pretrained.means()
@@ -158,16 +160,14 @@ class RetrievalScores:
     Args:
         about: protocol, head, spans, galleries, what was left out.
         directions: "picture_to_sound" and so on.
-        groups: int [Q], queries of one source file are resampled together.
     """
 
     about: Mapping[str, Any]
     directions: Mapping[str, Direction]
-    groups: np.ndarray
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `results.json`; recalls and nDCG as fractions, ranks from 1."""
-        found = {name: direction.as_dict(self.groups) for name, direction in self.directions.items()}
+        found = {name: direction.as_dict() for name, direction in self.directions.items()}
         return {"evaluation": "retrieval", **self.about, "directions": found}
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -195,7 +195,7 @@ class RetrievalScores:
         """What may be said, a line a direction and metric."""
         lines = []
         for name, direction in self.directions.items():
-            differences = direction.differences(self.groups)
+            differences = direction.differences()
             for metric, words in ((HEADLINE, "R@10 of the own pair"), (f"ndcg_{NDCG}", f"nDCG@{NDCG} of the class")):
                 if metric in differences:
                     d = differences[metric]
@@ -209,7 +209,7 @@ class RetrievalScores:
     def _against_chance(self, name: str, direction: Direction) -> list[str]:
         hits = direction.pretrained.each.get(HEADLINE)
         chance = direction.chance.get(HEADLINE, 1.0)
-        if hits is None or len(hits) < CHANCE_SAMPLES or not 0 < chance < 1:
+        if hits is None or len(np.unique(direction.groups)) < CHANCE_SAMPLES or not 0 < chance < 1:
             return []
         stays = at_chance(float(hits.mean()), chance, len(hits))
         return [f"{name.replace('_', ' ')}: R@10 of the own pair is at chance"] if stays else []

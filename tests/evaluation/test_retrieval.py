@@ -8,7 +8,8 @@ from mmssl.clip import Sentence
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.crossmodal import evaluate_retrieval
-from mmssl.evaluation.relevance import Classes, draw_galleries, partners, text_codes
+from mmssl.evaluation.pairs import Pairs
+from mmssl.evaluation.relevance import Classes, draw_galleries, partners, query_groups, text_codes
 from mmssl.evaluation.retrieval_scores import Answers
 from mmssl.evaluation.sentences import chosen_sentences, words
 from mmssl.evaluation.sides import Side, similarities
@@ -123,6 +124,17 @@ def test_the_same_words_are_one_text_and_no_text_is_nobodys():
     texts = (("a b",), ("a b",), (), (), ("c", "d"), ("d", "c"))
     assert text_codes(texts, np.arange(6)).tolist() == [0, 0, 1, 2, 3, 3]
     assert words("  It's a RED ball, isn't it? ") == "it s a red ball isn t it"
+
+
+def test_queries_of_one_source_or_one_text_are_resampled_together():
+    metas = tuple({"source": name} for name in "aabcd")
+    texts = (("x",), ("y",), ("z",), ("x",), ("w",))
+    pairs = Pairs(("picture", "text"), tuple("klmno"), (None,) * 5, metas, texts, {}, {})
+    for side, expected in (("picture", 4), ("text", 4)):
+        groups = query_groups(side, pairs, np.arange(5))
+        assert len(np.unique(groups)) == expected
+        assert (groups[0] == groups[1]) == (side == "picture")
+        assert (groups[0] == groups[3]) == (side == "text")
 
 
 def test_a_partner_is_of_the_group_and_never_says_the_same():
