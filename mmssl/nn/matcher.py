@@ -25,6 +25,10 @@ class Matcher(nn.Module):
     def embed(self, modality: str, features: Features) -> torch.Tensor:
         """Unit vectors [B, D] of one modality ("picture", "sound" or "text")."""
 
+    def parts(self, modality: str, features: Features) -> torch.Tensor:
+        """Vectors [B, P, D] of one modality of which the best match counts: one a clip, or those of places."""
+        return self.embed(modality, features)[:, None]
+
     def similarity(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Similarity [A, B] of embeddings [A, D] and [B, D]; larger is closer."""
         return a.float() @ b.float().T

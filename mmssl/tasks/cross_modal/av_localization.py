@@ -129,6 +129,12 @@ class LocalizationMatcher(Matcher):
             return self.sounds(projected)
         return F.normalize(self.places(projected).mean(dim=(2, 3)), dim=1)
 
+    def parts(self, modality: str, features: Features) -> torch.Tensor:
+        """Vectors [B, P, D]: of every place of a picture, as the map compares them; one of a sound."""
+        if modality == "sound":
+            return self.embed(modality, features)[:, None]
+        return self.places(self.project(modality, features)).flatten(2).transpose(1, 2)
+
     def similarity_map(self, picture: Features, sound: Features) -> torch.Tensor:
         """Scalar product of each place with the sound, float32 [B, h, w]; larger is closer."""
         return place_map(self.places(self.project("picture", picture)), self.embed("sound", sound))

@@ -75,3 +75,9 @@ class SyncMatcher(Matcher):
         if modality == "sound":
             return self.sounds(projected)
         return F.normalize(self.places(projected).mean(dim=(2, 3)), dim=1)
+
+    def parts(self, modality: str, features: Features) -> torch.Tensor:
+        """Vectors [B, P, D * t]: of every place of a picture; one of a sound."""
+        if modality == "sound":
+            return self.embed(modality, features)[:, None]
+        return self.places(self.project(modality, features)).flatten(2).transpose(1, 2)
