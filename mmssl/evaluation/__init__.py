@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from mmssl.evaluation.action import evaluate_action
+from mmssl.evaluation.few_labels import evaluate_few_labels
+from mmssl.evaluation.finetune import evaluate_finetune
 from mmssl.evaluation.tracking import evaluate_propagation
 
 #: Name on the command line -> function; what it gives has `as_dict()`, plain values for results.json.
-EVALUATIONS: dict[str, Callable[..., Any]] = {"action": evaluate_action, "propagation": evaluate_propagation}
+EVALUATIONS: dict[str, Callable[..., Any]] = {
+    "action": evaluate_action,
+    "few_labels": evaluate_few_labels,
+    "finetune": evaluate_finetune,
+    "propagation": evaluate_propagation,
+}
