@@ -23,6 +23,8 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("shards", "tokenizer"): ("pipelines.train_tokenizer", "run", "train a tokenizer on the shards' sentences"),
     ("pretrain",): ("pipelines.pretrain", "main", "train encoders with pretext tasks"),
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
+    ("evaluate", "finetune"): ("pipelines.evaluate_finetune", "finetune", "action recognition by fine-tuned encoders"),
+    ("evaluate", "few_labels"): ("pipelines.evaluate_few_labels", "few_labels", "actions from 1 % and 10 % of labels"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),

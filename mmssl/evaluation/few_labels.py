@@ -29,6 +29,7 @@ from mmssl.evaluation.finetune import (
     check_numbers,
     facts_baseline,
     load_bundle,
+    majority_accuracy,
     reading,
     train_part,
 )
@@ -153,7 +154,7 @@ def evaluate_few_labels(
         ours, theirs = (rows[model].video for model in MODELS)
         tested = ~np.isnan(ours[0])
         differences[name] = paired_difference(ours[:, tested], theirs[:, tested], clips.groups[tested])
-    baselines = {"chance": 1.0 / len(clips.classes), "majority": run.hits / run.tested}
+    baselines = {"chance": 1.0 / len(clips.classes), "majority": majority_accuracy(clips)}
     for share in how.shares:
         facts = facts_baseline(looked, clips, seeds, machine.device, share)
         baselines |= {f"{name}_{share:g}": value for name, value in facts.items()}
@@ -203,7 +204,6 @@ class _Run:
         self.judged: dict[str, dict[str, Judged]] = {}
         self.chosen: dict[str, Counter[str]] = {}
         self.labels: dict[float, int] = {}  # of the first fold and seed
-        self.hits, self.tested = 0.0, 0
 
     def judge(self, seeds: int, progress: Progress | None) -> None:
         """Every fold, seed, row, share and way."""
@@ -229,10 +229,6 @@ class _Run:
                         for way, scores in found.items():
                             judged = self.judged[f"{way}_{share:g}"][model]
                             judged.put(seed, fold.test, scores, self.clips.labels[fold.test])
-                    if model == MODELS[0]:
-                        most = np.bincount(self.clips.labels[fold.train]).argmax()
-                        self.hits += float((self.clips.labels[fold.test] == most).sum())
-                        self.tested += len(fold.test)
                     if progress is not None:
                         done = (seed * len(MODELS) + MODELS.index(model)) * len(self.clips.folds) + number + 1
                         progress(done, seeds * len(MODELS) * len(self.clips.folds))

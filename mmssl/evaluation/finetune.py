@@ -30,6 +30,7 @@ from mmssl.evaluation.supervised import (
     Classifier,
     Machine,
     Recipe,
+    Setting,
     choose_setting,
     fit_classifier,
     label_loss,
@@ -40,6 +41,7 @@ from mmssl.nn.encoders import Encoders, encoders_folder
 
 PROTOCOL = "action-finetune-v1"
 ROWS = ("pretrained", "supervised_from_scratch")
+_VIEWS_TO_CHOOSE = 3  # a clip; the middle crop
 Build = Callable[[str, int, int], Classifier]
 
 
@@ -106,7 +108,7 @@ def evaluate_finetune(
         workers: decode processes.
         device: where classifiers are trained.
         autocast: whether they run in bfloat16.
-        progress: called with (trainings done, trainings in all).
+        progress: called with (trainings done, in all); choosing a setting counts as one.
 
     Raises:
         UserError: the sets do not fit each other, clips have no labels, or the encoder takes no clips.
@@ -119,7 +121,7 @@ def evaluate_finetune(
     footage = make_footage(looked, picture, size, memory=memory, workers=workers)
     machine = Machine(torch.device(device), autocast)
     build = partial(build_classifier, encoders, encoder, len(clips.classes))
-    judged, chosen, majority = finetune_rows(build, footage, clips, recipe, machine, seeds, views, crops, progress)
+    judged, chosen = _judge(Finetuning(build, footage, clips, recipe, machine, views, crops), seeds, progress)
     ours, theirs = (judged[row].video for row in ROWS)
     tested = ~np.isnan(ours[0])
     difference = paired_difference(ours[:, tested], theirs[:, tested], clips.groups[tested])
@@ -137,7 +139,7 @@ def evaluate_finetune(
             "accuracy": "video accuracy: probabilities averaged over views and crops; fractions",
         },
         models={"finetune": {row: found.as_dict(clips.labels) for row, found in judged.items()}},
-        baselines={"chance": 1.0 / len(clips.classes), "majority": majority}
+        baselines={"chance": 1.0 / len(clips.classes), "majority": majority_accuracy(clips)}
         | facts_baseline(looked, clips, seeds, machine.device),
         differences={"finetune": difference},
         verdicts={"finetune": verdict(difference)},
@@ -145,68 +147,90 @@ def evaluate_finetune(
     )
 
 
-def finetune_rows(
-    build: Build,
-    footage: Footage,
-    clips: Clips,
-    recipe: Recipe,
-    machine: Machine,
-    seeds: int,
-    views: int,
-    crops: int,
-    progress: Progress | None = None,
-) -> tuple[dict[str, Judged], dict[str, Counter[str]], float]:
-    """Train and test both rows over folds and seeds.
+@dataclass(frozen=True)
+class Finetuning:
+    """How the classifiers of one evaluation are tuned, trained and tested.
 
     Args:
         build: (row, seed, seed of the head) -> untrained classifier.
         footage: the clips' frames.
         clips: their labels and folds.
-        recipe: how both rows are trained.
+        recipe: how every row is trained.
         machine: device and numbers.
-        seeds: how many.
         views: views a test clip.
         crops: crops a view.
-        progress: called with (trainings done, trainings in all).
-
-    Returns:
-        What was judged by row, how often each setting was chosen by row, and the accuracy of the majority class.
     """
+
+    build: Build
+    footage: Footage
+    clips: Clips
+    recipe: Recipe
+    machine: Machine
+    views: int
+    crops: int
+
+    def choose(self, row: str, fold: Fold) -> Setting:
+        """The setting of a row in a fold, by the validation part of seed 0's train clips."""
+        rows, labels = train_part(self.clips, fold, 0), self.clips.labels
+        held = validation_rows(labels[rows], self.clips.groups[rows], 0)
+        return choose_setting(
+            lambda: self.build(row, 0, 0),
+            self.footage,
+            rows[~held],
+            rows[held],
+            labels,
+            self.recipe,
+            seed=0,
+            machine=self.machine,
+            views=min(self.views, _VIEWS_TO_CHOOSE),
+        )
+
+    def fit(self, row: str, fold: Fold, setting: Setting, seed: int) -> Classifier:
+        """The classifier of a row, trained on the seed's train clips of the fold."""
+        return fit_classifier(
+            self.build(row, seed, seed),
+            self.footage,
+            train_part(self.clips, fold, seed),
+            label_loss(self.clips.labels, self.recipe.label_smoothing),
+            self.recipe,
+            setting,
+            seed=seed,
+            machine=self.machine,
+        )
+
+    def test(self, model: Classifier, fold: Fold) -> np.ndarray:
+        """Float64 [n, V * K, C]: probabilities of the fold's test clips."""
+        return predict(model, self.footage, fold.test, views=self.views, crops=self.crops, machine=self.machine)
+
+
+def _judge(
+    tuned: Finetuning, seeds: int, progress: Progress | None
+) -> tuple[dict[str, Judged], dict[str, Counter[str]]]:
+    """Both rows over folds and seeds, and how often each setting was chosen by row."""
+    clips = tuned.clips
     judged = {row: Judged.empty(seeds, len(clips.keys)) for row in ROWS}
     chosen: dict[str, Counter[str]] = {row: Counter() for row in ROWS}
-    tries = len(recipe.settings) if len(recipe.settings) > 1 else 0
-    total, done, hits, count = len(clips.folds) * len(ROWS) * (tries + seeds), 0, 0.0, 0
-    loss = label_loss(clips.labels, recipe.label_smoothing)
+    done, total = 0, len(clips.folds) * len(ROWS) * (seeds + 1)
     for fold in clips.folds:
         for row in ROWS:
-            rows = train_part(clips, fold, 0)
-            held = validation_rows(clips.labels[rows], clips.groups[rows], 0)
-            setting = choose_setting(
-                lambda row=row: build(row, 0, 0),  # type: ignore[misc]
-                footage,
-                rows[~held],
-                rows[held],
-                clips.labels,
-                recipe,
-                seed=0,
-                machine=machine,
-                views=min(views, 3),
-            )
+            setting = tuned.choose(row, fold)
             chosen[row][str(setting)] += 1
-            done += tries
-            for seed in range(seeds):
-                rows = train_part(clips, fold, seed)
-                model = build(row, seed, seed)
-                fit_classifier(model, footage, rows, loss, recipe, setting, seed=seed, machine=machine)
-                scores = predict(model, footage, fold.test, views=views, crops=crops, machine=machine)
-                judged[row].put(seed, fold.test, scores, clips.labels[fold.test])
-                if row == ROWS[0]:
-                    most = np.bincount(clips.labels[rows]).argmax()
-                    hits, count = hits + float((clips.labels[fold.test] == most).sum()), count + len(fold.test)
+            for seed in range(-1, seeds):  # the first turn has chosen
+                if seed >= 0:
+                    scores = tuned.test(tuned.fit(row, fold, setting, seed), fold)
+                    judged[row].put(seed, fold.test, scores, clips.labels[fold.test])
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    return judged, chosen, hits / count
+    return judged, chosen
+
+
+def majority_accuracy(clips: Clips) -> float:
+    """Accuracy of always naming the most frequent class of a fold's train clips."""
+    hits = sum(
+        float((clips.labels[fold.test] == np.bincount(clips.labels[fold.train]).argmax()).sum()) for fold in clips.folds
+    )
+    return hits / sum(len(fold.test) for fold in clips.folds)
 
 
 def train_part(clips: Clips, fold: Fold, seed: int, share: float = TRAIN_SHARE) -> np.ndarray:

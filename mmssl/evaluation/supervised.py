@@ -112,7 +112,8 @@ class Pooled(nn.Module):
 
     def forward(self, features: Features) -> torch.Tensor:
         """[B, D]."""
-        return features.pooled
+        pooled: torch.Tensor = features.pooled
+        return pooled
 
 
 class Classifier(nn.Module):
@@ -294,7 +295,7 @@ def predict(
     """Float64 [n, V * K, C]: probabilities of every view and crop of the clips `rows`, in their order."""
 
     def probabilities(frames: torch.Tensor) -> torch.Tensor:
-        return model(frames).double().softmax(dim=1)
+        return torch.as_tensor(model(frames)).double().softmax(dim=1)
 
     return _over_views(probabilities, model, footage, rows, views, crops, machine, batch_size)
 
