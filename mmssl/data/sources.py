@@ -97,6 +97,8 @@ class IndexedSource:
             self.catalog = only(self.catalog, source.keys)
         self.starts = np.concatenate([[0], np.cumsum(self.catalog.lengths)])
         self.samples = int(self.starts[-1])
+        if not self.samples and source.keys is not None:
+            raise UserError(f"none of the {len(source.keys)} wanted samples is in the source '{source.name}'")
         if not self.samples:
             raise UserError(f"the source '{source.name}' ({source.shards}) holds no sample; build its shards first")
         kind = Resampled if self.order_name == "resampled" else Epochs

@@ -161,8 +161,11 @@ def only(catalog: Catalog, keys: Collection[str]) -> Catalog:
         number: [entry for entry in catalog.entries(number) if entry.key in wanted]
         for number in range(len(catalog.shards))
     }
+    every = [entry for entries in kept.values() for entry in entries]
     return replace(
         catalog,
+        silent=sum(entry.has_audio is False for entry in every),
+        wordless=sum(entry.n_sentences == 0 or "vtt" not in entry.members for entry in every),
         lengths=np.array([len(entries) for entries in kept.values()], dtype=np.int64),
         digests=[digest_of_keys(entry.key for entry in entries) for entries in kept.values()],
         kept=kept,
