@@ -29,12 +29,13 @@ from pages import write_between
 
 from mmssl.clip import Span
 from mmssl.evaluation.action import evaluate_action
+from mmssl.evaluation.classifier import Classifier, Machine, frozen_vectors
 from mmssl.evaluation.crops import Augmentation
 from mmssl.evaluation.finetune import ROWS, Finetuning, arranged, build_classifier, train_part
 from mmssl.evaluation.footage import Footage, make_footage, survey
 from mmssl.evaluation.knn import knn_scores, neighbours_for
 from mmssl.evaluation.linear import fit_chosen
-from mmssl.evaluation.supervised import Classifier, Machine, Recipe, Setting, frozen_vectors
+from mmssl.evaluation.supervised import Recipe, Setting
 from mmssl.metrics.statistics import Interval, paired_difference, verdict
 from mmssl.training.environment import environment
 

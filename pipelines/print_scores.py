@@ -44,8 +44,12 @@ def print_scores(console: Console, title: str, scores: Scores) -> None:
     table.add_column("accuracy in %", no_wrap=True)
     for name in ("video", "std of seeds", "clip", "mean of classes"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in scores.rows():
-        table.add_row(*row)
+    for probe, models in scores.models.items():
+        for model, found in models.items():
+            numbers = (f"{100 * found[k]:.1f}" for k in ("mean", "std", "clip_accuracy", "mean_class_accuracy"))
+            table.add_row(f"{probe}: {model.replace('_', ' ')}", *numbers)
+    for name, value in scores.baselines.items():
+        table.add_row(name.replace("_", " "), f"{100 * value:.1f}")
     console.print(table)
     told = [
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "

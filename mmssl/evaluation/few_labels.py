@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation.action import MODELS, Clips, given_sets
+from mmssl.evaluation.classifier import Classifier, Machine, frozen_vectors, predict
 from mmssl.evaluation.finetune import (
     about_clips,
     arranged,
@@ -38,18 +39,7 @@ from mmssl.evaluation.footage import MEMORY, Footage, Progress, make_footage, su
 from mmssl.evaluation.linear import fit_chosen
 from mmssl.evaluation.middle import Middle, find_middle
 from mmssl.evaluation.scores import Judged, Scores
-from mmssl.evaluation.supervised import (
-    Classifier,
-    Loss,
-    Machine,
-    Recipe,
-    Setting,
-    choose_setting,
-    fit_classifier,
-    frozen_vectors,
-    label_loss,
-    predict,
-)
+from mmssl.evaluation.supervised import Loss, Recipe, Setting, choose_setting, fit_classifier, label_loss
 from mmssl.metrics.statistics import paired_difference, verdict
 
 PROTOCOL = "action-few-labels-v1"

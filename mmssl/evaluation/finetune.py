@@ -21,21 +21,13 @@ import torch
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation.action import Clips, arrange, file_facts, given_sets
+from mmssl.evaluation.classifier import Classifier, Machine, predict
 from mmssl.evaluation.features import FeatureTable
 from mmssl.evaluation.folds import TRAIN_SHARE, Fold, drawn_part, validation_rows
 from mmssl.evaluation.footage import MEMORY, Footage, Progress, Survey, make_footage, survey
 from mmssl.evaluation.linear import fit_chosen
 from mmssl.evaluation.scores import Judged, Scores
-from mmssl.evaluation.supervised import (
-    Classifier,
-    Machine,
-    Recipe,
-    Setting,
-    choose_setting,
-    fit_classifier,
-    label_loss,
-    predict,
-)
+from mmssl.evaluation.supervised import Recipe, Setting, choose_setting, fit_classifier, label_loss
 from mmssl.metrics.statistics import paired_difference, verdict
 from mmssl.nn.encoders import Encoders, encoders_folder
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mmssl.errors import UserError, nearest
-from mmssl.evaluation.supervised import Pooled
+from mmssl.evaluation.classifier import Pooled
 from mmssl.nn.encoders import Encoders, encoders_folder
 from mmssl.nn.features import Features
 from mmssl.nn.matcher import Matcher

@@ -10,26 +10,17 @@ from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.action import Clips
+from mmssl.evaluation.classifier import Classifier, Machine, predict
 from mmssl.evaluation.crops import Augmentation
 from mmssl.evaluation.finetune import Finetuning, arranged, build_classifier, evaluate_finetune, train_part
 from mmssl.evaluation.footage import make_footage, survey
-from mmssl.evaluation.supervised import (
-    Classifier,
-    Machine,
-    Recipe,
-    Setting,
-    choose_setting,
-    fit_classifier,
-    label_loss,
-    multiplier,
-    predict,
-)
+from mmssl.evaluation.supervised import Recipe, Setting, choose_setting, fit_classifier, label_loss, multiplier
 from mmssl.nn.encoders import Build, Encoders
 from mmssl.nn.image import SmallImageEncoder
 from mmssl.nn.video import SmallVideoEncoder
 from pipelines.evaluate_finetune import finetune
 from tests.corpora import write_tar
-from tests.evaluation.oracle import planted_clip, planted_run, planted_shards
+from tests.evaluation.oracle import encode, planted_clip, planted_run, planted_shards
 
 PICTURE = Span(0.4, 5)
 SIDES = Augmentation(0.9, False, 0.1)  # left and right are what the classes are about
@@ -88,6 +79,29 @@ def test_small_encoders_learn_from_scratch_and_train_every_layer(world, modality
     assert found.shape == (8, 2, 2)
     np.testing.assert_allclose(found.sum(axis=2), 1.0)
     assert (found.mean(axis=1).argmax(axis=1) == clips.labels[test]).all()
+
+
+def test_every_view_of_a_wide_clip_has_three_crops(tmp_path):
+    samples = []
+    for number in range(4):
+        left = np.full((10, 32, 64, 3), 40, dtype=np.uint8)
+        left[:, :, : 16 + 8 * number] = 220  # the three crops of a clip differ
+        meta = {"width": 64, "height": 32, "duration": 1.0, "label": "ab"[number % 2], "source": f"s{number}"}
+        samples.append((f"clip{number}", {"mp4": encode(left, None), "json": json.dumps(meta).encode()}))
+    write_tar(tmp_path / "clips-000000.tar", samples)
+    looked = survey([str(tmp_path)], workers=0)
+    footage = make_footage(looked, PICTURE, 32, workers=0)
+    torch.manual_seed(0)
+    model = Classifier(SmallVideoEncoder(4, (4, 4, 4)), 2)
+    with torch.no_grad():
+        model.linear.weight.mul_(30)
+    found = predict(model, footage, np.array([2, 0]), views=2, crops=3, machine=CPU)
+    assert found.shape == (2, 2 * 3, 2)
+    by_crop = found.reshape(2, 2, 3, 2)
+    np.testing.assert_allclose(by_crop[:, 0], by_crop[:, 1], atol=1e-5)  # nothing moves
+    assert np.abs(by_crop[:, 0, 0] - by_crop[:, 0, 2]).max() > 1e-3
+    alone = predict(model, footage, np.array([2]), views=2, crops=1, machine=CPU)
+    np.testing.assert_allclose(alone[0], by_crop[0, :, 1], atol=1e-6)
 
 
 def test_labels_of_test_clips_reach_no_choice_and_no_weight(world):
@@ -184,7 +198,7 @@ def test_weights_of_another_architecture_are_named(world, tmp_path):
     )
     path = tmp_path / "encoders" / "config.json"
     path.write_text(path.read_text().replace('"width": 8', '"width": 16'))
-    with pytest.raises(UserError, match="those of another architecture than its config"):
+    with pytest.raises(UserError, match="of another architecture"):
         evaluate_finetune(tmp_path, world[1])
 
 

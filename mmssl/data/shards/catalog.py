@@ -157,7 +157,7 @@ def _in_threads(look: Callable[[Shard], Header | None], shards: Sequence[Shard])
 def only(catalog: Catalog, keys: Collection[str]) -> Catalog:
     """The catalog of the samples with these keys; all entries are read, and kept in memory."""
     wanted = frozenset(keys)
-    kept = {
+    kept: dict[int, Sequence[SampleEntry]] = {
         number: [entry for entry in catalog.entries(number) if entry.key in wanted]
         for number in range(len(catalog.shards))
     }
