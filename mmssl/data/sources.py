@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mmssl.data.order import ORDERS, Epochs, Order, OrderName, Resampled
-from mmssl.data.shards.catalog import Catalog, Progress, read_catalog
+from mmssl.data.shards.catalog import Catalog, Progress, only, read_catalog
 from mmssl.data.shards.index import SampleEntry, expand_shards
 from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.storage.url import Shard
@@ -32,6 +32,7 @@ class Source:
         order: "epochs" (every sample once an epoch) or "resampled" (drawn with replacement); that of the stream if
             left out.
         remote: how shards at addresses are read; as the stream says if left out.
+        keys: only the samples with these keys; all of them if left out.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     quota: int | None = None
     order: OrderName | None = None
     remote: RemoteSettings | None = None
+    keys: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,12 @@ class IndexedSource:
         self.catalog = (
             read_catalog(expand_shards(source.shards, source.remote), progress) if catalog is None else catalog
         )
+        if source.keys is not None:
+            self.catalog = only(self.catalog, source.keys)
         self.starts = np.concatenate([[0], np.cumsum(self.catalog.lengths)])
         self.samples = int(self.starts[-1])
+        if not self.samples and source.keys is not None:
+            raise UserError(f"none of the {len(source.keys)} wanted samples is in the source '{source.name}'")
         if not self.samples:
             raise UserError(f"the source '{source.name}' ({source.shards}) holds no sample; build its shards first")
         kind = Resampled if self.order_name == "resampled" else Epochs

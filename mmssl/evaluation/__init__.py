@@ -9,6 +9,8 @@ from mmssl.evaluation.action import evaluate_action
 from mmssl.evaluation.audio import evaluate_audio
 from mmssl.evaluation.crossmodal import evaluate_retrieval
 from mmssl.evaluation.detection import evaluate_detection
+from mmssl.evaluation.few_labels import evaluate_few_labels
+from mmssl.evaluation.finetune import evaluate_finetune
 from mmssl.evaluation.image import evaluate_image
 from mmssl.evaluation.segmentation import evaluate_segmentation
 from mmssl.evaluation.tracking import evaluate_propagation
@@ -18,6 +20,8 @@ EVALUATIONS: dict[str, Callable[..., Any]] = {
     "action": evaluate_action,
     "audio": evaluate_audio,
     "detection": evaluate_detection,
+    "few_labels": evaluate_few_labels,
+    "finetune": evaluate_finetune,
     "image": evaluate_image,
     "propagation": evaluate_propagation,
     "retrieval": evaluate_retrieval,

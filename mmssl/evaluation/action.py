@@ -107,7 +107,7 @@ def evaluate_action(
     """
     if seeds < 1:
         raise UserError(f"seeds is {seeds}; at least 1 is needed, 5 for a comparison")
-    sets = _sets(shards, train, test, group)
+    sets = given_sets(shards, train, test, group)
     bundles = [Encoders.from_pretrained(encoders)]
     bundles += [Encoders.from_pretrained(encoders, random_init=True, seed=s) for s in range(seeds)]
     made = [
@@ -131,7 +131,8 @@ def evaluate_action(
     return probe(tables[0], tables[1:], clips, device)
 
 
-def _sets(shards: str | None, train: str | None, test: str | None, group: str | None) -> list[str]:
+def given_sets(shards: str | None, train: str | None, test: str | None, group: str | None) -> list[str]:
+    """The sets of clips that the arguments name: one, or train and test."""
     if shards is not None and train is None and test is None:
         return [shards]
     if shards is None and train is not None and test is not None:

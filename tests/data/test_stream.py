@@ -78,6 +78,18 @@ def test_one_pass_sees_every_sample_once_in_index_order(corpus):
     assert stream.counters["samples"] == 36
 
 
+def test_a_source_may_be_held_to_some_keys(corpus):
+    keys = frozenset({"clip0001", "clip0004", "clip0013"})  # none in the second of three shards
+    stream = Stream([Source("data", corpus, keys=keys)], WINDOW, 2, workers=0, shuffle=False, repeat=False)
+    assert stream.plan.samples == 3
+    with stream:
+        assert [key for batch, _ in stream for key in batch.keys if key] == sorted(keys)
+    drawn = take(Stream([Source("data", corpus, keys=keys)], WINDOW, 3, workers=0, seed=1), 4)
+    assert all(set(batch.keys) == keys for batch, _ in drawn)
+    with pytest.raises(UserError, match="none of the 1 wanted samples is in the source 'data'"):
+        Stream([Source("data", corpus, keys=frozenset({"other"}))], WINDOW, 1, workers=0)
+
+
 def test_views_lie_evenly_when_asked(corpus):
     window = Window(Span(0.4, 5), size=(32, 32), views=4)
     (batch, _), *_ = take(Stream(corpus, window, 2, workers=0, anchor="even"), 1)

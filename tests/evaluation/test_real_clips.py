@@ -3,6 +3,8 @@
 import pytest
 
 from mmssl.evaluation.action import evaluate_action
+from mmssl.evaluation.finetune import evaluate_finetune
+from mmssl.evaluation.supervised import Recipe
 from mmssl.nn.encoders import Build, Encoders
 from pipelines.build_shards import build
 from tests.requirements import real_data
@@ -19,3 +21,27 @@ def test_leave_one_sequence_out_and_what_the_crops_give_away(tmp_path):
     assert not found["left_out"]
     assert found["linear"]["file_facts"]["mean"] > 0.4, "clips were cropped action by action"
     assert found["linear"]["pretrained"]["mean"] < 0.6
+
+
+@pytest.mark.slow
+def test_wide_clips_of_many_sizes_are_fine_tuned_and_tested_by_three_crops(tmp_path):
+    build(real_data() / "A" / "surv_fight", tmp_path / "fights", clip_seconds=None, short_side=64)
+    encoder = Build("mmssl.nn.video.SmallVideoEncoder", {"width": 16, "channels": [8, 8, 16]})
+    Encoders({"video": encoder}).save(tmp_path / "run" / "encoders")
+    light = Recipe(epochs=2, learning_rates=(3e-3,), layer_decays=(0.75,))
+    scores = evaluate_finetune(
+        tmp_path / "run",
+        str(tmp_path / "fights"),
+        group=r"fi(\d)\d\d",
+        size=48,
+        views=2,
+        seeds=1,
+        recipe=light,
+        workers=0,
+    )
+    found = scores.as_dict()
+    assert (found["folds"], found["test_clips"], found["crops"]) == (2, 36, 3)
+    assert found["size"][0] == 48
+    assert found["size"][1] > 60
+    assert not found["left_out"]
+    assert 0 <= found["finetune"]["pretrained"]["mean"] <= 1

@@ -7,9 +7,9 @@ threads. Entries are read later, shard by shard.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +152,21 @@ def _in_threads(look: Callable[[Shard], Header | None], shards: Sequence[Shard])
     with ThreadPoolExecutor(min(_READERS, len(parts))) as readers:
         for part in readers.map(lambda part: [look(shard) for shard in part], parts):
             yield from part
+
+
+def only(catalog: Catalog, keys: Collection[str]) -> Catalog:
+    """The catalog of the samples with these keys; all entries are read, and kept in memory."""
+    wanted = frozenset(keys)
+    kept: dict[int, Sequence[SampleEntry]] = {
+        number: [entry for entry in catalog.entries(number) if entry.key in wanted]
+        for number in range(len(catalog.shards))
+    }
+    every = [entry for entries in kept.values() for entry in entries]
+    return replace(
+        catalog,
+        silent=sum(entry.has_audio is False for entry in every),
+        wordless=sum(entry.n_sentences == 0 or "vtt" not in entry.members for entry in every),
+        lengths=np.array([len(entries) for entries in kept.values()], dtype=np.int64),
+        digests=[digest_of_keys(entry.key for entry in entries) for entries in kept.values()],
+        kept=kept,
+    )
