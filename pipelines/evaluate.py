@@ -16,8 +16,9 @@ from rich.table import Table
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.feature_cache import open_cache
 from mmssl.evaluation.scores import Scores
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
 
@@ -29,6 +30,7 @@ def action(
     test: str | None = None,
     group: str | None = None,
     out: Path | None = None,
+    features: Path | None = None,
     encoder: str = "video",
     seconds: float = 2.0,
     rate: float = 8.0,
@@ -48,6 +50,8 @@ def action(
         test: shards of the test clips, with --train.
         group: regular expression on a clip's source or key; one group at a time is left out and tested.
         out: folder for results.json; beside the encoders unless given.
+        features: folder in which features are kept for the next time; evaluation/features beside the encoders unless
+            given.
         encoder: which encoder of the bundle.
         seconds: length of a view.
         rate: frames a second.
@@ -59,7 +63,7 @@ def action(
         device: cpu or cuda; the fastest there is unless given.
     """
     begin = time.perf_counter()
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "action"
+    folder = out if out is not None else evaluation_folder(encoders) / "action"
     console = Console()
     with _progress(console) as progress:
         bar = progress.add_task("features", total=None)
@@ -77,6 +81,7 @@ def action(
             batch_size=batch_size,
             workers=workers,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            cache=open_cache(evaluation_folder(encoders) / "features", features),
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     results: dict[str, Any] = scores.as_dict() | {
@@ -137,7 +142,8 @@ def _print(
     console.print(
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
         f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
-        f"{about['seeds']} seeds",
+        f"{about['seeds']} seeds; {about['features']['from_cache']} of {about['features']['clip_features']} clip features "
+        "from the cache",
         markup=False,
         highlight=False,
     )
