@@ -25,6 +25,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
+    ("embed",): ("pipelines.embed", "run", "features of clips in a file that numpy reads"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),
     ("bench", "data"): ("pipelines.bench", "main", "where the time of loading goes"),

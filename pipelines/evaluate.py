@@ -44,7 +44,7 @@ def action(
     """Linear probe and nearest neighbours on frozen features of labelled clips; writes results.json.
 
     Args:
-        encoders: run folder of `mmssl pretrain`, or its encoders folder.
+        encoders: run folder of `mmssl pretrain`, its encoders folder, or a YAML file that names classes of encoders.
         shards: one set of clips, split by their field split (train, test), or by --group.
         train: shards of the train clips, with --test.
         test: shards of the test clips, with --train.
@@ -65,7 +65,7 @@ def action(
     begin = time.perf_counter()
     folder = out if out is not None else evaluation_folder(encoders) / "action"
     console = Console()
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("features", total=None)
         scores: Scores = EVALUATIONS["action"](
             encoders,
@@ -74,7 +74,7 @@ def action(
             test,
             group=group,
             encoder=encoder,
-            picture=_span(seconds, rate),
+            picture=span_of(seconds, rate),
             size=size,
             views=views,
             seeds=seeds,
@@ -109,14 +109,14 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
     return path
 
 
-def _span(seconds: float, rate: float) -> Span:
+def span_of(seconds: float, rate: float) -> Span:
     try:
         return Span(seconds, rate)
     except ValueError as error:
         raise UserError(f"seconds={seconds} and rate={rate}: {error}") from error
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -142,8 +142,13 @@ def _print(
     console.print(
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
         f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
-        f"{about['seeds']} seeds; {about['features']['from_cache']} of {about['features']['clip_features']} clip features "
-        "from the cache",
+        f"{about['seeds']} seeds",
+        markup=False,
+        highlight=False,
+    )
+    features = about["features"]
+    console.print(
+        f"{features['from_cache']} of {features['clip_features']} clip features came from the cache",
         markup=False,
         highlight=False,
     )

@@ -131,4 +131,3 @@ def join(tables: Sequence[FeatureTable]) -> FeatureTable:
 
 def _json(value: Any) -> np.ndarray:
     return np.frombuffer(json.dumps(value, default=dict).encode(), dtype=np.uint8)
-

@@ -45,7 +45,10 @@ def normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> 
 
 
 def resized(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Pictures [B, 3, H, W] or clips [B, 3, T, H, W] at a size: bilinear, antialiased, stretched where shapes differ."""
+    """Pictures [B, 3, H, W] or clips [B, 3, T, H, W] at a size: bilinear, antialiased, stretched where shapes differ.
+
+    The shape of a picture is not kept: evaluations take square pictures of clips, as models of one size do.
+    """
     if x.shape[-2:] == size:
         return x
     pictures = x if x.ndim == 4 else x.transpose(1, 2).flatten(0, 1)
@@ -64,7 +67,7 @@ def with_frames(x: torch.Tensor, frames: int) -> torch.Tensor:
 
 def tokens_to_maps(tokens: torch.Tensor, prefix: int, grid: tuple[int, ...], space_first: bool = False) -> torch.Tensor:
     """Tokens [B, prefix + cells, D] as maps [B, D, *grid]; `space_first`: time runs fastest, for (t, h, w)."""
-    maps = tokens[:, prefix:].transpose(1, 2)
+    rows = tokens[:, prefix:].transpose(1, 2)
     if space_first and len(grid) == 3:
-        return maps.unflatten(2, (grid[1], grid[2], grid[0])).permute(0, 1, 4, 2, 3)
-    return maps.unflatten(2, grid)
+        return rows.reshape(*rows.shape[:2], grid[1], grid[2], grid[0]).permute(0, 1, 4, 2, 3)
+    return rows.reshape(*rows.shape[:2], *grid)
