@@ -110,6 +110,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
 
 
 def span_of(seconds: float, rate: float) -> Span:
+    """The span of a view; UserError where it is none."""
     try:
         return Span(seconds, rate)
     except ValueError as error:
@@ -117,6 +118,7 @@ def span_of(seconds: float, rate: float) -> Span:
 
 
 def progress_bar(console: Console) -> Progress:
+    """A bar of clips that goes away when it is done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
