@@ -16,8 +16,9 @@ from rich.table import Table
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.feature_cache import open_cache
 from mmssl.evaluation.scores import Scores
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
 
@@ -29,6 +30,7 @@ def action(
     test: str | None = None,
     group: str | None = None,
     out: Path | None = None,
+    features: Path | None = None,
     encoder: str = "video",
     seconds: float = 2.0,
     rate: float = 8.0,
@@ -42,12 +44,14 @@ def action(
     """Linear probe and nearest neighbours on frozen features of labelled clips; writes results.json.
 
     Args:
-        encoders: run folder of `mmssl pretrain`, or its encoders folder.
+        encoders: run folder of `mmssl pretrain`, its encoders folder, or a YAML file that names classes of encoders.
         shards: one set of clips, split by their field split (train, test), or by --group.
         train: shards of the train clips, with --test.
         test: shards of the test clips, with --train.
         group: regular expression on a clip's source or key; one group at a time is left out and tested.
         out: folder for results.json; beside the encoders unless given.
+        features: folder in which features are kept for the next time; evaluation/features beside the encoders unless
+            given.
         encoder: which encoder of the bundle.
         seconds: length of a view.
         rate: frames a second.
@@ -59,9 +63,9 @@ def action(
         device: cpu or cuda; the fastest there is unless given.
     """
     begin = time.perf_counter()
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "action"
+    folder = out if out is not None else evaluation_folder(encoders) / "action"
     console = Console()
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("features", total=None)
         scores: Scores = EVALUATIONS["action"](
             encoders,
@@ -70,13 +74,14 @@ def action(
             test,
             group=group,
             encoder=encoder,
-            picture=_span(seconds, rate),
+            picture=span_of(seconds, rate),
             size=size,
             views=views,
             seeds=seeds,
             batch_size=batch_size,
             workers=workers,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            cache=open_cache(evaluation_folder(encoders) / "features", features),
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     results: dict[str, Any] = scores.as_dict() | {
@@ -104,14 +109,16 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
     return path
 
 
-def _span(seconds: float, rate: float) -> Span:
+def span_of(seconds: float, rate: float) -> Span:
+    """The span of a view; UserError where it is none."""
     try:
         return Span(seconds, rate)
     except ValueError as error:
         raise UserError(f"seconds={seconds} and rate={rate}: {error}") from error
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """A bar of clips that goes away when it is done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -138,6 +145,12 @@ def _print(
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
         f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
         f"{about['seeds']} seeds",
+        markup=False,
+        highlight=False,
+    )
+    features = about["features"]
+    console.print(
+        f"{features['from_cache']} of {features['clip_features']} clip features came from the cache",
         markup=False,
         highlight=False,
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmssl.evaluation.audio import AudioScores, evaluate_audio
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.clip_progress import clip_progress
 from pipelines.evaluate import write_results
@@ -53,7 +53,7 @@ def audio(
         device: cpu or cuda; the fastest there is unless given.
     """
     begin = time.perf_counter()
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "audio"
+    folder = out if out is not None else evaluation_folder(encoders) / "audio"
     console = Console()
     with clip_progress(console) as progress:
         bar = progress.add_task("features", total=None)

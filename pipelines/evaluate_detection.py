@@ -15,7 +15,7 @@ from mmssl.errors import UserError
 from mmssl.evaluation.boxed_pictures import BoxedSets, coco_boxes, soundstage_boxes
 from mmssl.evaluation.detection import ROWS, evaluate_detection
 from mmssl.evaluation.detector import Detector
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
@@ -71,7 +71,7 @@ def detection(
         device: cpu or cuda; the fastest there is unless given.
     """
     begin = time.perf_counter()
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "detection"
+    folder = out if out is not None else evaluation_folder(encoders) / "detection"
     how = Detector(backbone, size, steps, batch_size, rate, channels, anchor, proposals)
     for name, value in (("limit", limit), ("test_limit", test_limit)):
         if value is not None and value < 1:

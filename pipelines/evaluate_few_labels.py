@@ -12,7 +12,7 @@ from rich.console import Console
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.few_labels import SHARES, FewLabels, FewLabelsScores
 from mmssl.evaluation.supervised import Recipe
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 from pipelines.evaluate_finetune import augmentation, kept_bytes
@@ -85,7 +85,7 @@ def few_labels(
     """
     begin = time.perf_counter()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "few_labels"
+    folder = out if out is not None else evaluation_folder(encoders) / "few_labels"
     recipe = Recipe(
         batch_size=batch_size,
         learning_rates=learning_rates,

@@ -14,7 +14,7 @@ from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.crops import Augmentation
 from mmssl.evaluation.finetune import FinetuneScores
 from mmssl.evaluation.supervised import Recipe
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 from pipelines.print_scores import print_scores, training_bar, view_span
@@ -82,7 +82,7 @@ def finetune(
     """
     begin = time.perf_counter()
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "finetune"
+    folder = out if out is not None else evaluation_folder(encoders) / "finetune"
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,

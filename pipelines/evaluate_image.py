@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mmssl.evaluation.image import PROBES, ROWS, evaluate_image
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
@@ -54,7 +54,7 @@ def image(
         device: cpu or cuda; the fastest there is unless given.
     """
     begin = time.perf_counter()
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "image"
+    folder = out if out is not None else evaluation_folder(encoders) / "image"
     console = Console()
     columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

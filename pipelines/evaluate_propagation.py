@@ -14,7 +14,7 @@ from rich.table import Table
 from mmssl.errors import UserError
 from mmssl.evaluation.propagation import Propagation
 from mmssl.evaluation.tracking import ROWS, evaluate_propagation
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
@@ -59,7 +59,7 @@ def propagation(
     """
     begin = time.perf_counter()
     how = settings(size, strides, memory, radius, top_k, temperature, grey)
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "propagation"
+    folder = out if out is not None else evaluation_folder(encoders) / "propagation"
     console = Console()
     with Progress(
         SpinnerColumn(), TextColumn("{task.completed} clips"), TimeElapsedColumn(), console=console, transient=True

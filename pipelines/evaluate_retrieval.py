@@ -13,7 +13,7 @@ from rich.table import Table
 from mmssl.errors import UserError
 from mmssl.evaluation.crossmodal import GALLERIES, GALLERY, evaluate_retrieval, only_head
 from mmssl.evaluation.retrieval_scores import RetrievalScores
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.clip_progress import clip_progress
 from pipelines.evaluate import write_results
@@ -68,7 +68,7 @@ def retrieval(
     if shards is None:
         raise UserError("retrieval needs clips: give --shards")
     head = head if head is not None else only_head(encoders)
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "retrieval" / head
+    folder = out if out is not None else evaluation_folder(encoders) / "retrieval" / head
     console = Console()
     with clip_progress(console) as progress:
         bar = progress.add_task("embeddings", total=None)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mmssl.evaluation.segmentation import ROWS, evaluate_segmentation
-from mmssl.nn.encoders import encoders_folder
+from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
@@ -51,7 +51,7 @@ def segmentation(
         device: cpu or cuda; the fastest there is unless given.
     """
     begin = time.perf_counter()
-    folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "segmentation"
+    folder = out if out is not None else evaluation_folder(encoders) / "segmentation"
     console = Console()
     columns = (TextColumn("heads"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -57,6 +57,15 @@ def decord() -> ModuleType:
         raise AssertionError from error
 
 
+def timm() -> ModuleType:
+    """The module timm."""
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        require("timm", False, "install timm to test its models as encoders: pip install timm")
+        raise AssertionError from error
+
+
 def s3() -> type:
     """The class of moto's threaded S3 server; s3fs is needed to read from it."""
     try:

@@ -9,7 +9,7 @@ looking at them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from mmssl.clip import Span
 from mmssl.errors import UserError
+from mmssl.evaluation.feature_cache import FeatureCache, told_of
 from mmssl.evaluation.features import FeatureTable, Progress, extract_all, join
 from mmssl.evaluation.folds import (
     TRAIN_SHARE,
@@ -81,6 +82,7 @@ def evaluate_action(
     workers: int = 2,
     device: torch.device | str = "cpu",
     autocast: bool = False,
+    cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Evaluate the encoders of a run on labelled clips.
@@ -100,6 +102,7 @@ def evaluate_action(
         workers: decode processes.
         device: where encoders and probes run.
         autocast: whether all encoders run in bfloat16; features and probes stay as they are.
+        cache: where features are looked up and kept.
         progress: called with (clips done, clips in all) of each pass.
 
     Raises:
@@ -122,13 +125,15 @@ def evaluate_action(
             workers=workers,
             device=device,
             autocast=autocast,
+            cache=cache,
             progress=progress,
         )
         for one in sets
     ]
     tables = [join([one[number] for one in made]) for number in range(len(bundles))]
     clips = arrange(tables[0], sizes=[len(one[0]) for one in made], group=group)
-    return probe(tables[0], tables[1:], clips, device)
+    scores = probe(tables[0], tables[1:], clips, device)
+    return replace(scores, about={**scores.about, "features": told_of(tables)})
 
 
 def given_sets(shards: str | None, train: str | None, test: str | None, group: str | None) -> list[str]:

@@ -1,17 +1,14 @@
 """Features of a frozen encoder over a set of clips, computed once for many probes.
 
 Several bundles (the pretrained one and its random initialisations) share one pass over the stream: every clip is
-decoded once.
+decoded once. With a cache (`mmssl.evaluation.feature_cache`) only bundles whose features are not kept are run.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,82 +16,21 @@ import torch
 
 from mmssl.batch import Batch, Truth
 from mmssl.clip import Span, Window
+from mmssl.data.flow import CodecFlow
 from mmssl.data.stream import Stream
 from mmssl.errors import UserError
+from mmssl.evaluation.feature_cache import FeatureCache, is_lasting, shards_digest, table_key
+from mmssl.evaluation.feature_table import FeatureTable, join
 from mmssl.nn.encoders import Encoders
+from mmssl.ops.flow_input import to_pixels, without_pan
 
-FORMAT = "mmssl-features-1"
+__all__ = ["FeatureTable", "Progress", "extract", "extract_all", "join"]
+
+MODALITIES = ("image", "video", "audio", "flow")
+LACKS = {"audio": "has no sound", "flow": "has no motion vectors"}
+DECODER = "pyav"
 Anchor = Literal["centre", "even"]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features of N clips.
-
-    Args:
-        keys: the clips' keys.
-        features: float32 [N, V, D], one row a view.
-        labels: the label of each clip, or None.
-        metas: the json member of each clip.
-        about: how they were made: encoder, spans, size, views, anchor, decoder, and the keys left out with the cause.
-    """
-
-    keys: tuple[str, ...]
-    features: np.ndarray
-    labels: tuple[str | None, ...]
-    metas: tuple[Mapping[str, Any], ...]
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.features.ndim != 3 or self.features.dtype != np.float32:
-            raise ValueError(f"features must be float32 [N, V, D], got {self.features.dtype} {self.features.shape}")
-        for name in ("keys", "labels", "metas"):
-            if len(getattr(self, name)) != len(self.features):
-                raise ValueError(f"{len(self.features)} features but {len(getattr(self, name))} {name}")
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __repr__(self) -> str:
-        n, views, width = self.features.shape
-        return f"FeatureTable({n} clips, {views} views, {width} dimensions, {len(set(self.labels))} labels)"
-
-    def save(self, path: Path) -> None:
-        """Write an ``.npz`` without pickles; the file appears whole."""
-        rest = {"format": FORMAT, "keys": self.keys, "labels": self.labels, "metas": self.metas, "about": self.about}
-        aside = path.with_name(f".{path.name}.{os.getpid()}.partial.npz")
-        text = json.dumps(rest, default=dict).encode()
-        np.savez(aside, features=self.features, rest=np.frombuffer(text, dtype=np.uint8))
-        aside.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> FeatureTable:
-        """Read what `save` wrote.
-
-        Raises:
-            UserError: the file is missing or something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                rest = json.loads(stored["rest"].tobytes())
-                features = stored["features"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"features '{path}' cannot be read ({error}); extract them again") from error
-        if rest.get("format") != FORMAT:
-            raise UserError(f"features '{path}' have the format {rest.get('format')!r}, not {FORMAT!r}")
-        return cls(tuple(rest["keys"]), features, tuple(rest["labels"]), tuple(rest["metas"]), rest["about"])
-
-
-def join(tables: Sequence[FeatureTable]) -> FeatureTable:
-    """The rows of several tables, made in one way, one after the other."""
-    return FeatureTable(
-        keys=tuple(key for table in tables for key in table.keys),
-        features=np.concatenate([table.features for table in tables]),
-        labels=tuple(label for table in tables for label in table.labels),
-        metas=tuple(meta for table in tables for meta in table.metas),
-        about=dict(tables[0].about) | {"left_out": {k: v for t in tables for k, v in t.about["left_out"].items()}},
-    )
 
 
 def extract(
@@ -109,6 +45,7 @@ def extract(
     workers: int = 2,
     device: torch.device | str = "cpu",
     autocast: bool = False,
+    cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> FeatureTable:
     """Features of every clip of the shards by one bundle; see `extract_all`."""
@@ -123,6 +60,7 @@ def extract(
         workers=workers,
         device=device,
         autocast=autocast,
+        cache=cache,
         progress=progress,
     )[0]
 
@@ -139,19 +77,22 @@ def extract_all(
     workers: int = 2,
     device: torch.device | str = "cpu",
     autocast: bool = False,
+    cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> list[FeatureTable]:
-    """Features of every clip of the shards by several bundles of one architecture, each clip decoded once.
+    """Features of every clip of the shards by several bundles, each clip decoded once.
 
     The views lie at the clip's centre, or with several evenly spread at (i + 0.5) / V of its length. An image
     encoder sees the frames one by one and its vectors are averaged over a view; an audio encoder hears the sound of
-    `picture.seconds`. Clips that cannot be decoded, or lack what the encoder needs, are left out and named in
-    `about["left_out"]`.
+    `picture.seconds`; a flow encoder sees the codec's motion vectors between the frames, without their mean movement,
+    as the task `rgb_flow` shows them. Clips that cannot be decoded, or lack what the encoder needs, are left out and
+    named in `about["left_out"]`. `about["decoder_calls"]` counts those made for this call, and
+    `about["clips_from_cache"]` is the number of clips or 0.
 
     Args:
-        bundles: the bundles.
+        bundles: the bundles; their encoders are of one modality (and of one rate, if they hear).
         shards: shard specification.
-        encoder: name of the encoder in each bundle; of modality image, video or audio.
+        encoder: name of the encoder in each bundle; of modality image, video, audio or flow.
         picture: length and rate of a view.
         size: height and width of the frames.
         views: views a clip.
@@ -159,44 +100,114 @@ def extract_all(
         workers: decode processes.
         device: where the encoders run.
         autocast: whether they run in bfloat16; the features stay float32.
+        cache: where tables are looked up and kept; nothing is kept without one.
         progress: called with (clips done, clips in all).
 
     Raises:
         UserError: the encoder is missing or of another modality, or no clip has what it needs.
     """
     parts = [bundle[encoder].to(device).eval() for bundle in bundles]
-    modality = parts[0].modality
-    if modality not in ("image", "video", "audio"):
-        raise UserError(f"encoder '{encoder}' is of modality '{modality}'; features are of image, video or audio")
-    height, width = (size, size) if isinstance(size, int) else size
-    sound = Span(picture.seconds, parts[0].rate) if modality == "audio" else None
-    window = Window(None if sound else picture, sound, size=(height, width), views=views)
-    anchor: Anchor = "centre" if views == 1 else "even"
-    rows: list[list[np.ndarray]] = [[] for _ in bundles]
+    view = _View.of(parts, encoder, picture, size, views)
+    precision = "bfloat16" if autocast else "float32"
+    if cache is None:
+        return _run(parts, shards, view, batch_size, workers, device, precision, progress)[0]
+    digest = shards_digest(shards)
+    keys = [
+        table_key(
+            part,
+            bundle.builds.get(encoder),
+            digest,
+            view.window,
+            DECODER,
+            name=encoder,
+            anchor=view.anchor,
+            precision=precision,
+            device=torch.device(device).type,
+        )
+        for part, bundle in zip(parts, bundles, strict=True)
+    ]
+    tables: dict[str, FeatureTable] = {}
+    for key in dict.fromkeys(keys):
+        if (kept := cache.get(key)) is not None:
+            about = {**kept.about, "decoder_calls": 0, "clips_from_cache": len(kept)}
+            tables[key] = replace(kept, about=about)
+    # Bundles that share an encoder, as those do that differ in their heads alone, are run once.
+    missing = {key: part for key, part in zip(keys, parts, strict=True) if key not in tables}
+    if missing:
+        wanted = list(missing.values())
+        made, lasting = _run(wanted, shards, view, batch_size, workers, device, precision, progress)
+        for key, table in zip(missing, made, strict=True):
+            tables[key] = table
+            if lasting:
+                cache.put(key, table)
+    return [tables[key] for key in keys]
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the encoders are shown of a clip."""
+
+    encoder: str
+    modality: str
+    picture: Span
+    window: Window
+    anchor: Anchor
+
+    @classmethod
+    def of(cls, parts: Sequence[Any], encoder: str, picture: Span, size: int | tuple[int, int], views: int) -> _View:
+        modality = parts[0].modality
+        if modality not in MODALITIES:
+            raise UserError(
+                f"encoder '{encoder}' is of modality '{modality}'; features are of image, video, audio or flow"
+            )
+        if len({(part.modality, getattr(part, "rate", None)) for part in parts}) > 1:
+            raise UserError(f"the encoders '{encoder}' take different inputs; extract their features one by one")
+        if modality == "flow" and picture.count < 2:
+            raise UserError("movement needs at least two frames; give a longer view or a higher rate")
+        height, width = (size, size) if isinstance(size, int) else size
+        sound = Span(picture.seconds, parts[0].rate) if modality == "audio" else None
+        shown = None if sound else picture
+        window = Window(shown, sound, size=(height, width), views=views, motion=modality == "flow")
+        return cls(encoder, modality, picture, window, "centre" if views == 1 else "even")
+
+
+def _run(
+    parts: Sequence[Any],
+    shards: str,
+    view: _View,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str,
+    precision: str,
+    progress: Progress | None,
+) -> tuple[list[FeatureTable], bool]:
+    """One pass over the shards for all encoders; also whether another pass would leave the same clips out."""
+    rows: list[list[np.ndarray]] = [[] for _ in parts]
     keys: list[str] = []
     labels: list[str | None] = []
     metas: list[Mapping[str, Any]] = []
     left_out: dict[str, str] = {}
     stream = Stream(
         shards,
-        window,
+        view.window,
         batch_size,
         workers=workers,
         rank=0,
         world=1,
         shuffle=False,
         repeat=False,
-        anchor=anchor,
+        anchor=view.anchor,
+        decoder=DECODER,
         device=device,
     )
     with stream:
         total = stream.plan.samples
         for batch, truth in stream:
-            kept = _kept_rows(batch, truth, modality, left_out)
-            inputs = [_input(batch, modality, picture, view, parts[0]) for view in range(views)] if kept else []
-            for number, part in enumerate(parts):
+            kept = _kept_rows(batch, truth, view.modality, left_out)
+            for own, part in zip(rows, parts, strict=True):
                 if kept:
-                    rows[number].append(_encode(part, inputs, modality, autocast)[kept])
+                    inputs = (_input(batch, view, number, part) for number in range(view.window.views))
+                    own.append(_encode(part, inputs, view.modality, precision == "bfloat16")[kept])
             keys += [truth.keys[row] for row in kept]
             labels += [truth.labels[row] for row in kept]
             metas += [truth.metas[row] for row in kept]
@@ -205,28 +216,32 @@ def extract_all(
         counters = dict(stream.counters)
     if not keys:
         causes = "; ".join(sorted(set(left_out.values())))
-        raise UserError(f"no clip of '{shards}' gives features of the encoder '{encoder}' ({causes})")
+        raise UserError(f"no clip of '{shards}' gives features of the encoder '{view.encoder}' ({causes})")
     about = {
-        "encoder": encoder,
-        "seconds": picture.seconds,
-        "rate": sound.rate if sound else picture.rate,
-        "size": [height, width],
-        "views": views,
-        "anchor": anchor,
+        "encoder": view.encoder,
+        "seconds": view.picture.seconds,
+        "rate": view.window.sounds[0].rate if view.window.sounds else view.picture.rate,
+        "size": list(view.window.size),
+        "views": view.window.views,
+        "anchor": view.anchor,
         "decoder": stream.settings.decoder,
-        "precision": "bfloat16" if autocast else "float32",
+        "precision": precision,
         "decoder_calls": counters.get("decoder_calls", 0),
+        "clips_from_cache": 0,
         "left_out": left_out,
     }
-    return [
+    tables = [
         FeatureTable(tuple(keys), np.concatenate(own).astype(np.float32), tuple(labels), tuple(metas), about)
         for own in rows
     ]
+    return tables, is_lasting(counters)
 
 
 def _kept_rows(batch: Batch, truth: Truth, modality: str, left_out: dict[str, str]) -> list[int]:
     """Rows with what the encoder needs; the others are noted (rows without a key only fill the batch up)."""
     has = (batch.has_audio if modality == "audio" else batch.has_picture).tolist()
+    if modality == "flow" and batch.motion_known is not None:
+        has = batch.motion_known[:, :, 1:].flatten(1).any(dim=1).tolist()
     kept = []
     for row, key in enumerate(truth.keys):
         if not key:
@@ -234,19 +249,34 @@ def _kept_rows(batch: Batch, truth: Truth, modality: str, left_out: dict[str, st
         if float(batch.weight[row]) == 0:
             left_out[key] = "could not be decoded"
         elif not has[row]:
-            left_out[key] = "has no sound" if modality == "audio" else "has no picture"
+            left_out[key] = LACKS.get(modality, "has no picture")
         else:
             kept.append(row)
     return kept
 
 
-def _input(batch: Batch, modality: str, picture: Span, view: int, part: Any) -> torch.Tensor:
-    """What the encoder takes: video [B, 3, T, H, W], image [B, T, 3, H, W] (flattened later), log-mel [B, 1, M, F]."""
-    if modality == "audio":
-        spectrogram: torch.Tensor = part.frontend(batch.audio[:, view])
-        return spectrogram
-    frames = batch.frames_of(picture, view).float() / 255.0
-    return frames.transpose(1, 2) if modality == "video" else frames
+def _input(batch: Batch, view: _View, number: int, part: Any) -> torch.Tensor:
+    """What the encoder takes of a view: video [B, 3, T, H, W], image [B, T, 3, H, W] (flattened later), flow
+    [B, 2, T - 1, H, W], sound what the encoder's own `frontend` makes of it. Pictures are made once for all encoders.
+    """
+    if view.modality == "audio":
+        heard: torch.Tensor = part.frontend(batch.audio[:, number])
+        return heard
+    make = _flow if view.modality == "flow" else _frames
+    return batch.once(("features", view, number), lambda: make(batch, view, number))
+
+
+def _frames(batch: Batch, view: _View, number: int) -> torch.Tensor:
+    frames = batch.frames_of(view.picture, number).float() / 255.0
+    return frames.transpose(1, 2) if view.modality == "video" else frames
+
+
+def _flow(batch: Batch, view: _View, number: int) -> torch.Tensor:
+    """Movement as the task `rgb_flow` shows it to its flow encoder, but never mirrored nor turned round."""
+    times = batch.times(view.picture, number)
+    values, known = batch.motion_at(times[:, 1:], number)
+    flow = without_pan(values * known[:, :, None], known)
+    return to_pixels(flow, CodecFlow.cell, view.window.size).transpose(1, 2)
 
 
 @torch.inference_mode()

@@ -29,7 +29,6 @@ from mmssl.evaluation.finetune import (
     check_encoder,
     check_numbers,
     facts_baseline,
-    load_bundle,
     majority_accuracy,
     reading,
     train_part,
@@ -41,6 +40,7 @@ from mmssl.evaluation.middle import Middle, find_middle
 from mmssl.evaluation.scores import Judged, Scores
 from mmssl.evaluation.supervised import Loss, Recipe, Setting, choose_setting, fit_classifier, label_loss
 from mmssl.metrics.statistics import paired_difference, verdict
+from mmssl.nn.encoders import Encoders
 
 PROTOCOL = "action-few-labels-v1"
 SHARES = (0.01, 0.1)
@@ -132,7 +132,7 @@ def evaluate_few_labels(
     how = how or FewLabels()
     check_numbers(seeds=seeds, views=views, crops=crops, size=size)
     check_encoder(encoders, encoder)
-    middle = find_middle(encoders, load_bundle(encoders), encoder, how.start)
+    middle = find_middle(encoders, Encoders.from_pretrained(encoders), encoder, how.start)
     looked = survey(given_sets(shards, train, test, group), workers=workers)
     clips = arranged(looked, group)
     footage = make_footage(looked, picture, size, memory=memory, workers=workers)
@@ -264,7 +264,7 @@ class _Run:
 
     def _build(self, model: str, seed: int) -> Classifier:
         untrained = model != MODELS[0]
-        bundle = load_bundle(self.encoders, random_init=untrained, seed=seed)
+        bundle = Encoders.from_pretrained(self.encoders, random_init=untrained, seed=seed)
         start = self.middle.make(self.encoders, bundle, self.encoder, seed if untrained else None)
         return Classifier(bundle[self.encoder], len(self.clips.classes), start, seed=seed)
 
@@ -286,7 +286,7 @@ class _Run:
 
     def _vectors(self, model: str, seed: int) -> np.ndarray:
         """Float32 [N, V, D]: frozen features of all clips by the encoder's own vector."""
-        bundle = load_bundle(self.encoders, random_init=model != MODELS[0], seed=seed)
+        bundle = Encoders.from_pretrained(self.encoders, random_init=model != MODELS[0], seed=seed)
         frozen = Classifier(bundle[self.encoder], len(self.clips.classes))
         rows = np.arange(len(self.clips.keys))
         return frozen_vectors(frozen, self.footage, rows, views=self.views, machine=self.machine)

@@ -29,7 +29,7 @@ from mmssl.evaluation.linear import fit_chosen
 from mmssl.evaluation.scores import Judged, Scores
 from mmssl.evaluation.supervised import Recipe, Setting, choose_setting, fit_classifier, label_loss
 from mmssl.metrics.statistics import paired_difference, verdict
-from mmssl.nn.encoders import Encoders, encoders_folder
+from mmssl.nn.encoders import Encoders
 
 PROTOCOL = "action-finetune-v1"
 ROWS = ("pretrained", "supervised_from_scratch")
@@ -235,29 +235,13 @@ def build_classifier(
     encoders: Path | str, encoder: str, classes: int, row: str, seed: int, head_seed: int
 ) -> Classifier:
     """The untrained classifier of a row: from the run's weights, or from new ones of `seed`."""
-    bundle = load_bundle(encoders, random_init=row != "pretrained", seed=seed)
+    bundle = Encoders.from_pretrained(encoders, random_init=row != "pretrained", seed=seed)
     return Classifier(bundle[encoder], classes, seed=head_seed)
-
-
-def load_bundle(encoders: Path | str, random_init: bool = False, seed: int = 0) -> Encoders:
-    """As `Encoders.from_pretrained`.
-
-    Raises:
-        UserError: also where the weights are those of another architecture than config.json says.
-    """
-    try:
-        return Encoders.from_pretrained(encoders, random_init=random_init, seed=seed)
-    except RuntimeError as error:
-        told = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"the weights in '{encoders_folder(encoders)}' are those of another architecture than its config.json "
-            f"says ({told}); take both files from one run"
-        ) from error
 
 
 def check_encoder(encoders: Path | str, encoder: str) -> None:
     """Raise a UserError unless the encoder is there and takes clips."""
-    modality = load_bundle(encoders)[encoder].modality
+    modality = Encoders.from_pretrained(encoders)[encoder].modality
     if modality not in ("video", "image"):
         raise UserError(
             f"encoder '{encoder}' is of modality '{modality}'; clips are classified by a video or an image encoder"

@@ -6,42 +6,23 @@ classes by their dotted names with the arguments that build them, the weights in
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from mmssl.errors import UserError, nearest
+from mmssl.nn.build import Build, read_builds
 from mmssl.nn.features import Features
 from mmssl.nn.matcher import Matcher
 from mmssl.nn.tokenizer import Tokenizer
+from mmssl.nn.weights import load_tensors, read_tensors
 
-
-@dataclass(frozen=True)
-class Build:
-    """A class by its dotted name and the arguments that build it."""
-
-    class_path: str
-    init_args: Mapping[str, Any] = field(default_factory=dict)
-
-    def make(self) -> Any:
-        """Build the object; the class must be a `torch.nn.Module`."""
-        module_name, _, class_name = self.class_path.rpartition(".")
-        try:
-            module = importlib.import_module(module_name)
-        except (ImportError, ValueError) as error:
-            raise UserError(f"class_path '{self.class_path}': {error}; give the full dotted name of a class") from error
-        made = getattr(module, class_name, None)
-        if not (isinstance(made, type) and issubclass(made, nn.Module)):
-            hint = nearest(class_name, [name for name in vars(module) if name[:1].isupper()])
-            raise UserError(f"class_path '{self.class_path}' is not a torch module class{hint}")
-        return made(**self.init_args)
+__all__ = ["Build", "Encoders", "Head", "encoders_folder", "evaluation_folder"]
 
 
 class Head(Protocol):
@@ -70,7 +51,8 @@ class Encoders(nn.Module):
 
     def __init__(self, builds: Mapping[str, Build], tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
-        self.builds = dict(builds)
+        # What is saved builds the same without the files that the first weights came from.
+        self.builds = {name: build.without_weights() for name, build in builds.items()}
         self.tokenizer = tokenizer
         self.parts = nn.ModuleDict({name: build.make() for name, build in builds.items()})
         self._shared: dict[tuple[str, int], tuple[torch.Tensor, Features]] = {}
@@ -125,23 +107,35 @@ class Encoders(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, random_init: bool = False, seed: int = 0) -> Encoders:
-        """Load a bundle from an ``encoders/`` folder, or from a run folder that holds one.
+        """Load a bundle from an ``encoders/`` folder, a run folder that holds one, or a file of builds.
 
         Args:
-            folder: the folder.
+            folder: the folder, or a YAML or JSON file with `read_builds`'s contents.
             random_init: keep the architecture and draw new weights (the baseline of every probe).
             seed: seed of the new weights.
+
+        Raises:
+            UserError: no encoders there, or weights of another architecture.
         """
         folder = encoders_folder(folder)
-        config = json.loads((folder / "config.json").read_text())
-        builds = {n: Build(b["class_path"], b["init_args"]) for n, b in config["encoders"].items()}
-        tokenizer_file = folder / "tokenizer.json"
-        tokenizer = Tokenizer.from_json(tokenizer_file.read_text()) if tokenizer_file.is_file() else None
+        weights: dict[str, Path] = {}
+        tokenizer = None
+        if folder.is_file():
+            builds, weights = read_builds(folder)
+        else:
+            config = json.loads((folder / "config.json").read_text())
+            builds = {n: Build(b["class_path"], b["init_args"]) for n, b in config["encoders"].items()}
+            tokenizer_file = folder / "tokenizer.json"
+            tokenizer = Tokenizer.from_json(tokenizer_file.read_text()) if tokenizer_file.is_file() else None
+        if random_init or folder.is_dir():
+            builds = {name: build.without_weights() for name, build in builds.items()}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             bundle = cls(builds, tokenizer)
-        if not random_init:
-            bundle.load_state_dict(load_file(folder / "model.safetensors"))
+        if not random_init and folder.is_dir():
+            load_tensors(bundle, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
+        for name, path in weights.items() if not random_init else ():
+            _load_part(bundle[name], name, path)
         return bundle.eval()
 
     @staticmethod
@@ -167,20 +161,40 @@ class Encoders(nn.Module):
         head = build.make()
         if not isinstance(head, kind):
             raise UserError(f"{about}: {build.class_path} is no {kind.__name__}")
-        head.load_state_dict(load_file(heads / f"{task}.safetensors"))
+        file = heads / f"{task}.safetensors"
+        load_tensors(head, read_tensors(file), str(file))
         return head.eval()
 
 
 def encoders_folder(folder: Path | str) -> Path:
-    """The folder with config.json: the given one, or its subfolder ``encoders``."""
+    """The folder with config.json: the given one, or its subfolder ``encoders``; a file of builds stays as it is."""
     folder = Path(folder)
+    if folder.is_file():
+        return folder
     for candidate in (folder, folder / "encoders"):
         if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
             return candidate
     raise UserError(
         f"no encoders in {folder} (config.json and model.safetensors); give a run folder of `mmssl pretrain` or its "
-        "`encoders` folder"
+        "`encoders` folder, or a YAML file that names classes of encoders"
     )
+
+
+def evaluation_folder(encoders: Path | str) -> Path:
+    """Where evaluations of the encoders go unless told otherwise: beside them, or beside the file of builds."""
+    found = encoders_folder(encoders)
+    beside = found.parent / "evaluation"
+    return beside / found.stem if found.is_file() else beside
+
+
+def _load_part(part: Any, name: str, path: Path) -> None:
+    """Load one encoder's weights from a file: its own, its library's, or those in a bundle's model.safetensors."""
+    if hasattr(part, "load_weights"):
+        part.load_weights(path)
+        return
+    tensors = read_tensors(path)
+    within = {n.removeprefix(f"parts.{name}."): t for n, t in tensors.items() if n.startswith(f"parts.{name}.")}
+    load_tensors(part, within or tensors, str(path))
 
 
 def _write(path: Path, data: bytes) -> None:
