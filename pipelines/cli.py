@@ -24,6 +24,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("pretrain",): ("pipelines.pretrain", "main", "train encoders with pretext tasks"),
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
+    ("evaluate", "compare"): ("pipelines.compare", "run", "one evaluation of several runs in one table"),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from mmssl.data.shards.index import expand_shards, read_index
 from mmssl.errors import UserError
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.localization.draw import Drawn, any_absent, any_boxes, clip_of_file, clips_of, draw_all
-from mmssl.localization.evaluate import evaluate_localization
+from mmssl.localization.evaluate import LocalizationScores, evaluate_localization
 from mmssl.localization.maps import check_head
 from mmssl.localization.presence import evaluate_presence
 from mmssl.localization.prior import check_prior
 from mmssl.nn.encoders import Encoders
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
 
@@ -78,6 +78,7 @@ def run(
     drawn: list[Drawn] = []
     failed: list[tuple[str, str]] = []
     results: dict[str, Any] = {}
+    per_clip: PerClip | None = None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as progress:
@@ -90,7 +91,7 @@ def run(
             progress.advance(bar)
         if scored and shards is not None:
             bar = progress.add_task("scored", total=None)
-            results = evaluate_localization(
+            scores = evaluate_localization(
                 bundle,
                 matcher,
                 shards,
@@ -102,7 +103,8 @@ def run(
                 seed=seed,
                 prior=prior,
                 progress=lambda done, whole: progress.update(bar, completed=done, total=whole),
-            ).as_dict()
+            )
+            results, per_clip = scores.as_dict(), per_frame(scores)
         if scored and shards is not None and any_absent(shards):
             results["presence"] = evaluate_presence(
                 bundle, matcher, shards, size=size, batch_size=batch_size, workers=workers, device=on
@@ -118,15 +120,24 @@ def run(
         "drawn": [{"key": d.key, "png": d.png.name, "mp4": d.mp4.name, "hit": d.hit} for d in drawn],
         "not_drawn": [{"key": key, "cause": cause} for key, cause in failed],
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
-    path = write_results(out, results)
+    path = write_results(out, results, per_clip)
     if scored:
         print_scores(console, results)
     console.print(f"{len(drawn)} overlays and {path.name} in {out}", soft_wrap=True, markup=False)
     for key, cause in failed[:5]:
         console.print(f"not drawn: '{key}': {cause}", soft_wrap=True, markup=False)
     return results
+
+
+def per_frame(scores: LocalizationScores) -> PerClip:
+    """Peak in box of each judged frame, for comparisons of runs; a clip's frames are resampled together."""
+    seen: dict[str, int] = {}
+    keys = []
+    for key in scores.keys:
+        seen[key] = seen.get(key, -1) + 1
+        keys.append(f"{key}#{seen[key]}")
+    return PerClip(tuple(keys), scores.keys, {row: values[None] for row, values in scores.peak.items()})
 
 
 def _make(out: Path) -> None:
