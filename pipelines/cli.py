@@ -25,6 +25,12 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
     ("evaluate", "action"): ("pipelines.evaluate", "action", "action recognition by frozen features"),
     ("evaluate", "propagation"): ("pipelines.evaluate_propagation", "propagation", "masks followed by frozen features"),
     ("evaluate", "compare"): ("pipelines.compare", "run", "one evaluation of several runs in one table"),
+    ("inspect", "clips"): ("pipelines.inspect_clips", "run", "a map of clips by their features, with neighbours"),
+    ("inspect", "attention"): (
+        "pipelines.inspect_attention",
+        "run",
+        "where each stage of an encoder answers in frames",
+    ),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),

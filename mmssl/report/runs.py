@@ -216,7 +216,7 @@ def _score(row: str, found: Mapping[str, Any], any_metric: bool) -> Score | None
     n = int(found["n"]) if _number(found.get("n")) else None
     if "mean" in numbers and (found.get("seeds") is not None or found.get("std") is not None):
         mean = numbers.pop("mean")
-        metric, spread = str(found.get("metric", "score")), found
+        metric, spread = str(found.get("metric", "accuracy" if "clip_accuracy" in found else "score")), found
     elif nested and (any_metric or any("seeds" in v for v in nested.values())):
         metric, spread = next(iter(nested.items()))
         mean = float(spread["mean"])
