@@ -31,6 +31,7 @@ VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
         "run",
         "where each stage of an encoder answers in frames",
     ),
+    ("inspect", "top-activations"): ("pipelines.inspect_top_activations", "run", "the clips that make filters answer"),
     ("inspect", "tracking"): ("pipelines.inspect_tracking", "run", "pictures of followed masks or boxes"),
     ("localize",): ("pipelines.localize", "run", "maps of where a sound comes from"),
     ("tasks",): ("pipelines.list_tasks", "run", "the pretext tasks"),

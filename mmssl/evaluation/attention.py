@@ -128,7 +128,10 @@ def token_grid(length: int, frames: int, height: int, width: int) -> tuple[int, 
     The special ones stand first. Places are square: h / w is height / width.
     """
     for special in sorted(range(MOST_SPECIAL + 1), key=lambda n: (n != 1, n)):  # a class token is the rule
-        for t in sorted({1, *(n for n in range(1, frames + 1) if frames % n == 0)}):
+        # Pairs of frames are the rule for film (tubes), then single frames.
+        for t in dict.fromkeys([max(1, frames // 2), frames, *range(frames, 0, -1)]):
+            if frames % t:
+                continue
             cells, rest = divmod(length - special, t)
             if rest or cells < 1:
                 continue

@@ -13,12 +13,12 @@ from mmssl.report.shell import footer, section, whole_page
 from mmssl.report.tables import table
 
 IS = (
-    "Energy of a stage: the root mean square of its channels at each place, the map of attention transfer (arXiv "
-    "1612.03928). It says how strongly the stage answers there. Within a clip and stage the least value is dark and the "
-    "greatest bright, over all frames, so colours of different stages and clips cannot be compared.",
-    "It is not what the network decides by: a strong answer may not reach the pooled feature, and a weak one may carry "
-    "it. It belongs to no class. Its borders are blurred by the drawing: one value covers a cell of the stage's stride, "
-    "and each value depends on a wider region (the receptive field).",
+    "Energy of a stage: the root mean square of its channels at each place, the map of attention transfer "
+    "(arXiv 1612.03928). It says how strongly the stage answers there. Within a clip and stage the least value is dark "
+    "and the greatest bright, over all frames, so colours of different stages and clips cannot be compared.",
+    "It is not what the network decides by: a strong answer may not reach the pooled feature, and a weak one may "
+    "carry it. It belongs to no class. Its borders are blurred by the drawing: one value covers a cell of the stage's "
+    "stride, and each value depends on a wider region (the receptive field).",
     "Random weights have such maps too; they mostly follow contrast. Only what differs from the row below was learned.",
 )
 ROLLED = (

@@ -1,8 +1,9 @@
 """The `results.json` of any evaluation, read into one shape: rows of scores, and the conditions they were taken under.
 
-Two layouts are read, whatever the evaluation: `{probe: {model: {mean, std, seeds, ...}}}`, and `{rows: {model:
-{metric: value, ..., interval}}}`. The first number of a row is its primary one (the one that has the interval, where
-only one has); it is the one that is drawn and compared.
+Rows are found by their shape, whatever the evaluation: a mapping with a mean over seeds (`{probe: {model: {mean, std,
+seeds}}}`), or, under `rows` or `directions`, any mapping of numbers (`{rows: {model: {metric: value, interval}}}`). The
+first number of a row is its primary one (the one that has the interval, where only one has); it is the one that is
+drawn and compared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ TOLD = ("encoder", "head", "decoder", "precision", "seeds", "seed", "object_prio
 SHARDS = ("shards", "train", "test", "folder")
 #: what says nothing of the conditions
 FREE = frozenset("encoders evaluation versions left_out not_drawn drawn video seconds_used cache".split())
-DIFFERENCES = frozenset({"difference", "differences", "model_minus", "verdict", "verdicts", "baselines", "versions"})
+TABLES = ("rows", "directions")
+DEEPEST = 2
+DIFFERENCES = frozenset("difference differences beside verdict verdicts baselines versions settings interval".split())
 
 
 @dataclass(frozen=True)
@@ -193,58 +196,78 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def scores_of(stored: Mapping[str, Any]) -> Iterator[Score]:
-    """The rows of a results.json, whichever of the two layouts it has."""
+def scores_of(stored: Mapping[str, Any], before: str = "", tabled: bool = False) -> Iterator[Score]:
+    """The rows of a results.json; see the head of this file.
+
+    Args:
+        stored: the file, or a part of it.
+        before: names of the parts around it.
+        tabled: whether it lies in a table, where every mapping of numbers is a row.
+    """
     for name, value in stored.items():
-        if name in DIFFERENCES or not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or name in DIFFERENCES or "minus" in name:
             continue
-        for model, found in value.items():
-            if model in DIFFERENCES or not isinstance(found, Mapping):
-                continue
-            row = str(model) if name == "rows" else f"{name}/{model}"
-            score = _score(row, found, name == "rows")
-            if score is not None:
-                yield score
+        if name in TABLES:
+            yield from scores_of(value, before, True)
+            continue
+        row = f"{before}/{name}" if before else str(name)
+        score = _score(row, value, tabled)
+        if score is not None:
+            yield score
+        elif row.count("/") < DEEPEST:
+            yield from scores_of(value, row, tabled)
 
 
-def _score(row: str, found: Mapping[str, Any], any_metric: bool) -> Score | None:
-    """A row; outside `rows` only what has a mean over seeds counts, so that no settings are taken for scores."""
-    interval = found.get("interval")
-    intervals = interval if isinstance(interval, Mapping) else {}
-    numbers = {str(k): float(v) for k, v in found.items() if _number(v) and k not in ("n", "std")}
+def _score(row: str, found: Mapping[str, Any], tabled: bool) -> Score | None:
+    """A row; outside of tables only what has a mean over seeds counts, so that no settings are taken for scores."""
+    numbers = {str(k): float(v) for k, v in found.items() if _number(v) and k not in ("n", "std", "low", "high")}
+    if any(isinstance(found[k], float) for k in numbers):  # the others count something
+        numbers = {k: v for k, v in numbers.items() if isinstance(found[k], float)}
     nested = {str(k): v for k, v in found.items() if isinstance(v, Mapping) and "mean" in v and k != "interval"}
-    n = int(found["n"]) if _number(found.get("n")) else None
+    intervals = found if "low" in found else found.get("interval")
+    spread = found
     if "mean" in numbers and (found.get("seeds") is not None or found.get("std") is not None):
+        metric = str(found.get("metric", "accuracy" if "clip_accuracy" in found else "score"))
         mean = numbers.pop("mean")
-        metric, spread = str(found.get("metric", "accuracy" if "clip_accuracy" in found else "score")), found
-    elif nested and (any_metric or any("seeds" in v for v in nested.values())):
+    elif nested and (tabled or ("/" in row and any("seeds" in v for v in nested.values()))):
         metric, spread = next(iter(nested.items()))
         mean = float(spread["mean"])
         numbers |= {k: float(v["mean"]) for k, v in nested.items() if k != metric}
-        intervals = intervals.get(metric) or spread.get("interval") or {}
-    elif any_metric and numbers:
+        intervals = spread if "low" in spread else spread.get("interval", intervals)
+    elif tabled and numbers:
         metric = _primary(numbers, intervals)
-        mean, spread = numbers.pop(metric), found
-        intervals = intervals.get(metric, intervals)
+        mean = numbers.pop(metric)
     else:
         return None
     seeds = spread.get("seeds")
-    held = (float(intervals["low"]), float(intervals["high"])) if "low" in intervals and "high" in intervals else None
+    values = [s.get(metric) if isinstance(s, Mapping) else s for s in seeds] if isinstance(seeds, list) else []
+    std = spread.get("std")
+    std = std.get(metric) if isinstance(std, Mapping) else std
     return Score(
         row=row,
         metric=metric,
         mean=mean,
-        std=float(spread["std"]) if _number(spread.get("std")) else None,
-        seeds=tuple(float(s) for s in seeds) if isinstance(seeds, Sequence) else (),
-        n=n,
-        interval=held,
+        std=float(std) if _number(std) else None,
+        seeds=tuple(float(v) for v in values if _number(v)),
+        n=int(found["n"]) if _number(found.get("n")) else None,
+        interval=_ends(intervals, metric),
         further=numbers,
     )
 
 
-def _primary(numbers: Mapping[str, float], interval: Mapping[str, Any]) -> str:
+def _ends(interval: Any, metric: str) -> tuple[float, float] | None:
+    """(low, high) of an interval stored as a mapping, as a mapping of these by metric, or as a pair."""
+    if isinstance(interval, Mapping) and isinstance(interval.get(metric), Mapping | list):
+        interval = interval[metric]
+    if isinstance(interval, Mapping) and "low" in interval and "high" in interval:
+        return float(interval["low"]), float(interval["high"])
+    pair = isinstance(interval, list) and len(interval) == 2 and all(_number(v) for v in interval)
+    return (float(interval[0]), float(interval[1])) if pair else None
+
+
+def _primary(numbers: Mapping[str, float], interval: Any) -> str:
     """The number that a row's one interval is of; else the first."""
-    if _number(interval.get("mean")):
+    if isinstance(interval, Mapping) and _number(interval.get("mean")):
         for name, value in numbers.items():
             if abs(value - interval["mean"]) < 1e-9:
                 return name

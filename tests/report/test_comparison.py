@@ -177,6 +177,38 @@ def test_rows_with_several_metrics_are_read(tmp_path):
     )
 
 
+def test_rows_of_every_layout_are_found():
+    image = {
+        "linear": {
+            "rows": {"pretrained": {"mean": 0.5, "std": 0.1, "seeds": [0.4, 0.6], "top_5": 0.9}},
+            "pretrained_minus": {"pixels": {"mean": 0.3, "low": 0.1, "high": 0.4}},
+        }
+    }
+    [score] = scores_of(image)
+    assert (score.row, score.mean, score.further) == ("linear/pretrained", 0.5, {"top_5": 0.9})
+    segmentation = {"rows": {"pretrained": {"mean_iou": 0.5, "std": 0.1, "seeds": [0.4, 0.6], "class_iou": {"a": 0.2}}}}
+    [score] = scores_of(segmentation)
+    assert (score.metric, score.mean, score.std, score.seeds) == ("mean_iou", 0.5, 0.1, (0.4, 0.6))
+    directions = {
+        "sound_to_picture": {
+            "pretrained": {"r_at_1": 0.2, "queries": 512, "interval": {"r_at_1": {"low": 0.1, "high": 0.3}}},
+            "random_init": {"r_at_1": 0.1, "std": {"r_at_1": 0.02}, "seeds": [{"r_at_1": 0.08}, {"r_at_1": 0.12}]},
+            "pretrained_minus_random_init": {"r_at_1": {"mean": 0.1, "low": 0.0, "high": 0.2}},
+        }
+    }
+    first, second = scores_of({"directions": directions})
+    assert (first.row, first.interval, first.further) == ("sound_to_picture/pretrained", (0.1, 0.3), {})
+    assert (second.std, second.seeds) == (0.02, (0.08, 0.12))
+    presence = {
+        "presence": {"clips": {"seen": 40}, "rows": {"model": {"silent": {"auc": 0.9, "low": 0.8, "high": 1.0}}}}
+    }
+    [score] = scores_of(presence)
+    assert (score.row, score.metric, score.interval) == ("presence/model/silent", "auc", (0.8, 1.0))
+    listed = {"linear": {"pretrained": {"mean": 0.5, "std": 0.1, "seeds": [0.5], "interval": [0.4, 0.6]}}}
+    [score] = scores_of(listed)
+    assert score.interval == (0.4, 0.6)
+
+
 def test_shards_written_in_two_ways_are_the_same_shards(tmp_path, monkeypatch):
     (tmp_path / "test-000000.tar").write_bytes(b"\0" * 10240)
     monkeypatch.chdir(tmp_path)
