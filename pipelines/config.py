@@ -190,10 +190,16 @@ def _lists(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
     hints = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters.values()
     lists = {p.name for p in parameters if hints.get(p.name) in (list[Path], list[Path] | None)}
-    first = next(iter(parameters))
+    first = next(iter(parameters), None)
     given: list[str] = []
     waiting = list(arguments)
-    if first.name in lists and first.default is first.empty and waiting and not waiting[0].startswith("-"):
+    if (
+        first is not None
+        and first.name in lists
+        and first.default is first.empty
+        and waiting
+        and not waiting[0].startswith("-")
+    ):
         given.append(json.dumps(_taken(waiting)))
     while waiting:
         argument = waiting.pop(0)

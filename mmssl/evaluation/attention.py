@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ def attention_kept(module: nn.Module) -> Iterator[list[torch.Tensor]]:
                 undo.enter_context(_no_fast_path())
             elif not any(isinstance(own, nn.MultiheadAttention) for own in part.children()):
                 if callable(switch := getattr(part, "set_attn_implementation", None)):
-                    before = part.config._attn_implementation
+                    before = cast(Any, part).config._attn_implementation
                     switch("eager")
                     undo.callback(switch, before)
                 undo.callback(part.register_forward_hook(_once(take, kept)).remove)
@@ -155,7 +155,7 @@ def attention_maps(layers: list[torch.Tensor], frames: int, height: int, width: 
         )
     special, grid = found
     rows = reached[:, :1] if special else reached
-    return rows.mean(dim=1)[:, special:].unflatten(1, grid)
+    return torch.as_tensor(rows.mean(dim=1)[:, special:].unflatten(1, grid))
 
 
 @torch.no_grad()

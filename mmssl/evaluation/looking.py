@@ -47,14 +47,14 @@ class Seen:
     def pooled(self, features: Features) -> torch.Tensor:
         """Float32 [n, D]; an image encoder's vectors are averaged over a clip's frames."""
         found = features.pooled.float()
-        return found.unflatten(0, (len(self), -1)).mean(dim=1) if self.modality == "image" else found
+        return torch.as_tensor(found.unflatten(0, (len(self), -1)).mean(dim=1) if self.modality == "image" else found)
 
     def level(self, features: Features, stride: int) -> torch.Tensor:
         """Float32 [n, C, t, h, w]; a spectrogram's level has t = 1, h along frequency and w along time."""
         found = features.levels[stride].float()
         if self.modality == "image":
-            return found.unflatten(0, (len(self), -1)).transpose(1, 2)
-        return found if found.ndim == 5 else found[:, :, None]
+            return torch.as_tensor(found.unflatten(0, (len(self), -1)).transpose(1, 2))
+        return torch.as_tensor(found if found.ndim == 5 else found[:, :, None])
 
     def spectrogram(self, row: int) -> np.ndarray:
         """Uint8 [M, F, 3]: what an audio encoder heard of a clip, high pitch on top, dark where it is quiet."""

@@ -240,8 +240,10 @@ def _score(row: str, found: Mapping[str, Any], tabled: bool) -> Score | None:
     else:
         return None
     seeds = spread.get("seeds")
-    values = [s.get(metric) if isinstance(s, Mapping) else s for s in seeds] if isinstance(seeds, list) else []
-    std = spread.get("std")
+    values: list[Any] = (
+        [s.get(metric) if isinstance(s, Mapping) else s for s in seeds] if isinstance(seeds, list) else []
+    )
+    std: Any = spread.get("std")
     std = std.get(metric) if isinstance(std, Mapping) else std
     return Score(
         row=row,

@@ -95,6 +95,7 @@ def test_the_program_draws_and_scores(world, tmp_path, capsys):
         "clip001.mp4",
         "clip001.png",
         "results.json",
+        "scores.npz",
     ]
     shown = " ".join(capsys.readouterr().out.split())
     assert "Sound localization, localization-v1" in shown
