@@ -28,6 +28,7 @@ def run(
     rate: float = 8.0,
     size: int = 96,
     seed: int = 0,
+    seeds: int = 5,
     workers: int = 2,
     batch_size: int = 32,
     device: str | None = None,
@@ -44,7 +45,8 @@ def run(
         seconds: length of what the encoder sees.
         rate: frames a second.
         size: height and width of the frames.
-        seed: of the drawn clips, of the random weights and of t-SNE.
+        seed: of the drawn clips and of t-SNE.
+        seeds: random initialisations that the neighbours' agreement stands beside.
         workers: decode processes.
         batch_size: clips at a time.
         device: cpu or cuda; the fastest there is unless given.
@@ -62,6 +64,7 @@ def run(
             limit=limit,
             method=method,
             seed=seed,
+            seeds=seeds,
             batch_size=batch_size,
             workers=workers,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),

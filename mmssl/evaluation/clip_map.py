@@ -25,7 +25,8 @@ MOST_CLIPS = 2000
 NEAREST = 5
 COMPONENTS = 50  # t-SNE is given so many principal components
 PERPLEXITY = 30.0
-LEAST_GROUPS = 5
+LEAST_GROUPS = 5  # sources; with fewer, an interval over them says nothing
+LEAST_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ClipMap:
         keys, sources, labels: of the N clips.
         pictures: uint8 [N, H, W, 3], the middle frame of each.
         features: float32 [N, D] of the trained encoder.
-        random_init: float32 [N, D] of the same architecture with random weights.
+        random_init: float32 [S, N, D] of the same architecture with random weights, drawn S times.
         places: float32 [N, 2] in [0, 1].
         neighbours: int [N, K], the nearest clips of other sources, nearest first; -1 where there are fewer.
         similarity: float32 [N, K], their cosines.
@@ -56,7 +57,7 @@ class ClipMap:
 
     def agreement(self) -> dict[str, Any]:
         """Share of the nearest clips that have the clip's label, beside random weights and chance; see `agreement`."""
-        theirs, _ = nearest(self.random_init, self.sources)
+        theirs = [nearest(one, self.sources)[0] for one in self.random_init]
         return agreement(self.neighbours, theirs, self.labels, self.sources)
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,6 +87,7 @@ def map_clips(
     limit: int = 600,
     method: str = "tsne",
     seed: int = 0,
+    seeds: int = 5,
     batch_size: int = 32,
     workers: int = 2,
     device: torch.device | str = "cpu",
@@ -101,7 +103,8 @@ def map_clips(
         size: height and width of the frames.
         limit: how many clips are drawn at most, by the seed; no more than 2,000.
         method: "tsne" or "pca".
-        seed: of the sample, of the random weights and of t-SNE.
+        seed: of the sample and of t-SNE.
+        seeds: random initialisations that the agreement stands beside; 5 for a claim.
         batch_size: clips at a time.
         workers: decode processes.
         device: where the encoders run.
@@ -112,31 +115,33 @@ def map_clips(
     """
     if not 3 <= limit <= MOST_CLIPS:
         raise UserError(f"limit={limit}: between 3 and {MOST_CLIPS} clips can be shown on one page")
+    if seeds < 1:
+        raise UserError(f"seeds={seeds}: at least 1 random initialisation is needed, 5 for a claim")
     if method not in ("tsne", "pca"):
         raise UserError(f"method='{method}': choose tsne or pca")
-    trained = Encoders.from_pretrained(encoders).to(device)
-    untrained = Encoders.from_pretrained(encoders, random_init=True, seed=seed).to(device)
-    seen_encoder(trained, encoder)
+    bundles = [Encoders.from_pretrained(encoders).to(device)]
+    bundles += [Encoders.from_pretrained(encoders, random_init=True, seed=s).to(device) for s in range(seeds)]
+    seen_encoder(bundles[0], encoder)
     keys: list[str] = []
     sources: list[str] = []
     labels: list[str | None] = []
     pictures: list[np.ndarray] = []
-    features: list[list[np.ndarray]] = [[], []]
+    features: list[list[np.ndarray]] = [[] for _ in bundles]
     left_out: dict[str, str] = {}
     for seen in look(
-        trained, shards, encoder=encoder, picture=picture, size=size, batch_size=batch_size, workers=workers,
+        bundles[0], shards, encoder=encoder, picture=picture, size=size, batch_size=batch_size, workers=workers,
         device=device, limit=limit, seed=seed, left_out=left_out, progress=progress,
     ):  # fmt: skip
         keys += seen.keys
         sources += seen.sources
         labels += seen.labels
         pictures += list(seen.frames[:, seen.frames.shape[1] // 2].transpose(0, 2, 3, 1))
-        for own, bundle in zip(features, (trained, untrained), strict=True):
+        for own, bundle in zip(features, bundles, strict=True):
             with torch.inference_mode():
                 own.append(seen.pooled(bundle[encoder](seen.inputs)).cpu().numpy())
     if len(keys) < 3:
         raise UserError(f"only {len(keys)} clips of '{shards}' can be shown to '{encoder}'; a map needs three")
-    ours, theirs = (np.concatenate(own) for own in features)
+    ours, *theirs = (np.concatenate(own) for own in features)
     if not np.isfinite(ours).all():
         raise UserError("the encoder gives features that are not finite; its weights are broken, train it again")
     found, similarity = nearest(ours, sources)
@@ -150,14 +155,15 @@ def map_clips(
         "views": 1,
         "decoder": "pyav",
         "seed": seed,
+        "seeds": seeds,
         "drawn": len(keys),
         "left_out": left_out,
         "map": "t-SNE of the cosines" if method == "tsne" else "first two principal components",
     }
     places = tsne(ours, seed) if method == "tsne" else principal(unit(ours), 2)
     return ClipMap(
-        tuple(keys), tuple(sources), tuple(labels), np.stack(pictures), ours, theirs, in_square(places), found,
-        similarity, about,
+        tuple(keys), tuple(sources), tuple(labels), np.stack(pictures), ours, np.stack(theirs), in_square(places),
+        found, similarity, about,
     )  # fmt: skip
 
 
@@ -216,13 +222,13 @@ def nearest(features: np.ndarray, sources: Sequence[str], count: int = NEAREST) 
 
 
 def agreement(
-    found: np.ndarray, untrained: np.ndarray, labels: Sequence[str | None], sources: Sequence[str]
+    found: np.ndarray, untrained: Sequence[np.ndarray], labels: Sequence[str | None], sources: Sequence[str]
 ) -> dict[str, Any]:
     """Share of the nearest clips that have the clip's label, over clips with labels.
 
     Args:
         found: int [N, K], neighbours by the trained encoder; -1 for none.
-        untrained: the same by random weights.
+        untrained: the same by random weights, one a draw of them.
         labels: of the clips.
         sources: of the clips; those of one source are resampled together.
 
@@ -244,20 +250,24 @@ def agreement(
         count = usable.sum(axis=1)
         return np.where(count > 0, right.sum(axis=1) / np.maximum(count, 1), np.nan)
 
-    ours, theirs = share(found), share(untrained)
-    judged = ~np.isnan(ours) & ~np.isnan(theirs)
+    theirs = np.stack([share(one) for one in untrained])  # [S, N]
+    ours = np.repeat(share(found)[None], len(theirs), axis=0)
+    judged = ~np.isnan(ours).any(axis=0) & ~np.isnan(theirs).any(axis=0)
+    ours, theirs = ours[:, judged], theirs[:, judged]
     groups = names[judged]
     guessed = (same & pairs).sum(axis=1) / np.maximum(pairs.sum(axis=1), 1)
     made: dict[str, Any] = {"chance": float(guessed[judged].mean())}
-    if len(set(groups.tolist())) < LEAST_GROUPS:
-        made |= {name: {"mean": float(v[judged].mean())} for name, v in (("pretrained", ours), ("random_init", theirs))}
-        made["difference"] = {
-            "mean": float((ours - theirs)[judged].mean()),
-            "verdict": f"not judged: fewer than {LEAST_GROUPS} sources",
-        }
+    gap: Interval | None = None
+    if len(set(groups.tolist())) >= LEAST_GROUPS:
+        made["pretrained"] = bootstrap(ours, groups).as_dict()
+        made["random_init"] = bootstrap(theirs, groups).as_dict()
+        gap = paired_difference(ours, theirs, groups)
+        said = verdict(gap)
+        if len(theirs) < LEAST_SEEDS:
+            said = f"not judged: {len(theirs)} random initialisations, the rule asks for {LEAST_SEEDS}"
     else:
-        made["pretrained"] = bootstrap(ours[judged], groups).as_dict()
-        made["random_init"] = bootstrap(theirs[judged], groups).as_dict()
-        gap: Interval = paired_difference(ours[judged], theirs[judged], groups)
-        made["difference"] = gap.as_dict() | {"verdict": verdict(gap)}
+        made |= {name: {"mean": float(v.mean())} for name, v in (("pretrained", ours), ("random_init", theirs))}
+        said = f"not judged: fewer than {LEAST_GROUPS} sources"
+    mean = float((ours - theirs).mean())
+    made["difference"] = ({"mean": mean} if gap is None else gap.as_dict()) | {"verdict": said}
     return {"agreement": made, "neighbours": found.shape[1], "judged": int(judged.sum())}

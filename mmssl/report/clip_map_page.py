@@ -157,7 +157,8 @@ def agreement_sentences(made: ClipMap) -> list[str]:
     between = f" [{points(gap['low']).split()[0]}, {points(gap['high']).split()[0]}]" if "low" in gap else ""
     return [
         f"Of the {found['neighbours']} nearest clips of other sources, {told('pretrained')} have the clip's label; "
-        f"with random weights {told('random_init')}, by chance {number_text(shares['chance'], True)} "
+        f"with random weights ({made.about['seeds']} draws) {told('random_init')}, by chance "
+        f"{number_text(shares['chance'], True)} "
         f"({found['judged']} clips, 95 % intervals, {made.about['protocol']}).",
         f"Pretrained minus random init: {points(gap['mean'])}{between}: {gap['verdict']}.",
     ]

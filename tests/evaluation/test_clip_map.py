@@ -13,7 +13,8 @@ from mmssl.nn.encoders import Encoders
 from pipelines.cli import main
 from tests.evaluation.oracle import planted_run, planted_shards
 
-QUICK = {"picture": Span(0.4, 5), "size": 48, "workers": 0, "batch_size": 8}
+WINDOW = {"picture": Span(0.4, 5), "size": 48, "workers": 0, "batch_size": 8}
+QUICK = WINDOW | {"seeds": 2}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_sample_is_drawn_by_its_seed_and_the_same_twice(world):
 
 def test_every_clip_is_decoded_once(world):
     run, shards = world
-    seen = list(look(Encoders.from_pretrained(run), shards, encoder="image", **QUICK))
+    seen = list(look(Encoders.from_pretrained(run), shards, encoder="image", **WINDOW))
     assert [len(one) for one in seen] == [8, 8]
     assert seen[0].inputs.shape == (16, 3, 48, 48)
     assert seen[0].frames.shape == (8, 2, 3, 48, 48)
@@ -79,7 +80,7 @@ def test_agreement_is_that_of_a_loop_and_unlabelled_clips_are_left_out():
     labels = ["a", "a", "b", None, "b", "a", "a", "b"]
     sources = [f"s{n}" for n in range(8)]
     found = np.array([[1, 2], [0, 3], [4, 7], [0, 1], [2, 0], [6, 1], [5, 2], [4, 2]])
-    made = agreement(found, found, labels, sources)
+    made = agreement(found, [found] * 5, labels, sources)
     shares, chances = [], []
     for n, row in enumerate(found):
         known = [k for k in row if labels[k] is not None]
@@ -91,7 +92,9 @@ def test_agreement_is_that_of_a_loop_and_unlabelled_clips_are_left_out():
     assert made["agreement"]["chance"] == pytest.approx(np.mean(chances))
     assert made["agreement"]["difference"]["verdict"] == "not behind"
     assert made["judged"] == 7
-    assert agreement(found, found, [None] * 8, sources)["agreement"] == {}
+    few = agreement(found, [found], labels, sources)["agreement"]["difference"]
+    assert few["verdict"] == "not judged: 1 random initialisations, the rule asks for 5"
+    assert agreement(found, [found], [None] * 8, sources)["agreement"] == {}
 
 
 def test_t_sne_keeps_neighbours_better_than_two_components():

@@ -39,11 +39,11 @@ def clip_map(n=30, columns=6):
     features = np.concatenate([places, np.eye(n, dtype=np.float32)], axis=1)
     about = {
         "protocol": "neighbour-agreement-v1", "encoder": "video", "shards": EVIL, "seconds": 2.0, "rate": 8.0,
-        "seed": 0, "map": "first two principal components", "left_out": {EVIL: "could not be decoded"},
+        "seed": 0, "seeds": 1, "map": "first two principal components", "left_out": {EVIL: "could not be decoded"},
     }  # fmt: skip
     near, close = nearest(features, sources)
     return ClipMap(
-        keys, sources, labels, pictures, features, features[::-1].copy(), in_square(places), near, close, about
+        keys, sources, labels, pictures, features, features[None, ::-1].copy(), in_square(places), near, close, about
     )
 
 
