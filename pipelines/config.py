@@ -186,27 +186,23 @@ def _switches(function: Callable[..., Any], arguments: Sequence[str]) -> list[st
 
 
 def _lists(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
-    """`--compare a b` as one list where a parameter is a list of paths, and `a b` where the first parameter is."""
+    """`--compare a b` as one list where a parameter is a list of paths or words, and `a b` where the first one is."""
     hints = typing.get_type_hints(function)
+    kinds = (list[Path], list[Path] | None, list[str], list[str] | None)
     parameters = inspect.signature(function).parameters.values()
-    lists = {p.name for p in parameters if hints.get(p.name) in (list[Path], list[Path] | None)}
+    lists = {p.name for p in parameters if hints.get(p.name) in kinds}
     first = next(iter(parameters), None)
     given: list[str] = []
     waiting = list(arguments)
-    if (
-        first is not None
-        and first.name in lists
-        and first.default is first.empty
-        and waiting
-        and not waiting[0].startswith("-")
-    ):
+    leading = first is not None and first.name in lists and first.default is first.empty
+    if leading and waiting and not waiting[0].startswith(("-", "[")):
         given.append(json.dumps(_taken(waiting)))
     while waiting:
         argument = waiting.pop(0)
-        if argument[2:].replace("-", "_") in lists and argument.startswith("--") and waiting:
-            given.append(f"{argument}={json.dumps(_taken(waiting))}")
-        else:
-            given.append(argument)
+        is_list = argument.startswith("--") and argument[2:].replace("-", "_") in lists
+        if is_list and waiting and not waiting[0].startswith(("--", "[")):  # else it is written as a list already
+            argument = f"{argument}={json.dumps(_taken(waiting))}"
+        given.append(argument)
     return given
 
 
