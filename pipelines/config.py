@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -184,10 +185,39 @@ def _switches(function: Callable[..., Any], arguments: Sequence[str]) -> list[st
     return given
 
 
+def _lists(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
+    """`--compare a b` as one list where a parameter is a list of paths or words, and `a b` where the first one is."""
+    hints = typing.get_type_hints(function)
+    kinds = (list[Path], list[Path] | None, list[str], list[str] | None)
+    parameters = inspect.signature(function).parameters.values()
+    lists = {p.name for p in parameters if hints.get(p.name) in kinds}
+    first = next(iter(parameters), None)
+    given: list[str] = []
+    waiting = list(arguments)
+    leading = first is not None and first.name in lists and first.default is first.empty
+    if leading and waiting and not waiting[0].startswith(("-", "[")):
+        given.append(json.dumps(_taken(waiting)))
+    while waiting:
+        argument = waiting.pop(0)
+        is_list = argument.startswith("--") and argument[2:].replace("-", "_") in lists
+        if is_list and waiting and not waiting[0].startswith(("--", "[")):  # else it is written as a list already
+            argument = f"{argument}={json.dumps(_taken(waiting))}"
+        given.append(argument)
+    return given
+
+
+def _taken(waiting: list[str]) -> list[str]:
+    """The words before the next flag, taken off `waiting`."""
+    words = []
+    while waiting and not waiting[0].startswith("--"):
+        words.append(waiting.pop(0))
+    return words
+
+
 def call(function: Callable[..., Any], arguments: Sequence[str], prog: str) -> Any:
     """Call a function with arguments parsed by its signature and docstring; required ones are positional."""
     parser = ArgumentParser(prog=prog, exit_on_error=False, description=(inspect.getdoc(function) or "").split("\n")[0])
     parser.add_function_arguments(function, as_positional=True, fail_untyped=True)
-    namespace = _parse(parser, _switches(function, arguments))
+    namespace = _parse(parser, _lists(function, _switches(function, arguments)))
     built = parser.instantiate_classes(namespace)
     return function(**{name: built[name] for name in inspect.signature(function).parameters})

@@ -17,6 +17,7 @@ from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.feature_cache import open_cache
+from mmssl.evaluation.per_clip import NAME, PerClip
 from mmssl.evaluation.scores import Scores
 from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
@@ -40,6 +41,7 @@ def action(
     workers: int = 2,
     batch_size: int = 64,
     device: str | None = None,
+    compare: list[Path] | None = None,
 ) -> dict[str, Any]:
     """Linear probe and nearest neighbours on frozen features of labelled clips; writes results.json.
 
@@ -61,8 +63,13 @@ def action(
         workers: decode processes.
         batch_size: clips at a time.
         device: cpu or cuda; the fastest there is unless given.
+        compare: other runs, evaluated in the same way before, to be put beside this one in one table.
     """
     begin = time.perf_counter()
+    if compare is not None:
+        from mmssl.report.runs import find_results
+
+        find_results(compare, "action")  # what is missing is said before anything is decoded
     folder = out if out is not None else evaluation_folder(encoders) / "action"
     console = Console()
     with progress_bar(console) as progress:
@@ -90,21 +97,35 @@ def action(
         "test": test,
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip)
     _print(console, scores.about, scores.rows(), scores.sentences())
     console.print(f"{path}", soft_wrap=True)
+    if compare is not None:
+        from pipelines.compare import compare_with
+
+        compare_with(path, compare, folder / "compare", "action")
     return results
 
 
-def write_results(folder: Path, results: dict[str, Any]) -> Path:
-    """Write results.json whole into a folder that is made if it is missing."""
+def write_results(folder: Path, results: dict[str, Any], per_clip: PerClip | None = None) -> Path:
+    """Write results.json whole into a folder that is made if it is missing.
+
+    Args:
+        folder: where.
+        results: plain values; the versions of what moves results are added.
+        per_clip: what each clip scored, written to scores.npz beside it, for `mmssl evaluate compare`.
+    """
+    results.setdefault("versions", versions())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder '{folder}' cannot be made ({error.strerror}); give another --out") from error
     path = folder / "results.json"
+    if per_clip is not None:
+        per_clip.save(folder / NAME)
+    else:  # a file of an earlier evaluation would be taken for that of this one
+        (folder / NAME).unlink(missing_ok=True)
     write_whole(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
     return path
 

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from mmssl.evaluation.audio import AudioScores, evaluate_audio
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.clip_progress import clip_progress
 from pipelines.evaluate import write_results
 
@@ -79,7 +78,6 @@ def audio(
         "test": test,
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     _print(console, scores)

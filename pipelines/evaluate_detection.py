@@ -16,7 +16,6 @@ from mmssl.evaluation.boxed_pictures import BoxedSets, coco_boxes, soundstage_bo
 from mmssl.evaluation.detection import ROWS, evaluate_detection
 from mmssl.evaluation.detector import Detector
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
 
@@ -94,7 +93,6 @@ def detection(
         "encoders": str(encoders),
         "data": [str(place) for place in (corpus, train, test, images, test_images) if place is not None],
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     _print(console, results)

@@ -13,7 +13,6 @@ from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.few_labels import SHARES, FewLabels, FewLabelsScores
 from mmssl.evaluation.supervised import Recipe
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 from pipelines.evaluate_finetune import augmentation, kept_bytes
 from pipelines.print_scores import print_scores, training_bar, view_span
@@ -121,7 +120,6 @@ def few_labels(
         "test": test,
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     print_scores(console, "Actions from few labels by", scores)

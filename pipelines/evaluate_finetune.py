@@ -15,7 +15,6 @@ from mmssl.evaluation.crops import Augmentation
 from mmssl.evaluation.finetune import FinetuneScores
 from mmssl.evaluation.supervised import Recipe
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 from pipelines.print_scores import print_scores, training_bar, view_span
 
@@ -121,7 +120,6 @@ def finetune(
         "test": test,
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     print_scores(console, "Actions by fine-tuning", scores)

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from mmssl.evaluation.image import PROBES, ROWS, evaluate_image
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
 
@@ -80,7 +79,6 @@ def image(
         "encoders": str(encoders),
         "data": [str(place) for place in (data, train, test) if place is not None],
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     _print(console, results)

@@ -15,7 +15,6 @@ from mmssl.errors import UserError
 from mmssl.evaluation.propagation import Propagation
 from mmssl.evaluation.tracking import ROWS, evaluate_propagation
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
 
@@ -81,9 +80,8 @@ def propagation(
         "encoders": str(encoders),
         "folder": str(clips),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip())
     _print(console, results)
     console.print(f"{path}", soft_wrap=True)
     return results

@@ -14,7 +14,6 @@ from mmssl.errors import UserError
 from mmssl.evaluation.crossmodal import GALLERIES, GALLERY, evaluate_retrieval, only_head
 from mmssl.evaluation.retrieval_scores import RetrievalScores
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.clip_progress import clip_progress
 from pipelines.evaluate import write_results
 
@@ -96,7 +95,6 @@ def retrieval(
         "shards": shards,
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     _print(console, scores)

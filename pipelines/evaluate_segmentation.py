@@ -13,7 +13,6 @@ from rich.table import Table
 
 from mmssl.evaluation.segmentation import ROWS, evaluate_segmentation
 from mmssl.nn.encoders import evaluation_folder
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
 
@@ -75,7 +74,6 @@ def segmentation(
         "encoders": str(encoders),
         "data": str(data),
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
     path = write_results(folder, results)
     _print(console, results)

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from mmssl.data.shards.index import expand_shards, read_index
 from mmssl.errors import UserError
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.localization.draw import Drawn, any_absent, any_boxes, clip_of_file, clips_of, draw_all
-from mmssl.localization.evaluate import evaluate_localization
+from mmssl.localization.evaluate import LocalizationScores, evaluate_localization
 from mmssl.localization.maps import check_head
 from mmssl.localization.overlay import heat_colours
 from mmssl.localization.presence import evaluate_presence
@@ -24,7 +25,6 @@ from mmssl.localization.prior import check_prior
 from mmssl.nn.encoders import Encoders
 from mmssl.report.media import picture_size
 from mmssl.report.viewer import ViewedClip, write_viewer
-from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
 
 
@@ -83,6 +83,7 @@ def run(
     drawn: list[Drawn] = []
     failed: list[tuple[str, str]] = []
     results: dict[str, Any] = {}
+    per_clip: PerClip | None = None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as progress:
@@ -95,7 +96,7 @@ def run(
             progress.advance(bar)
         if scored and shards is not None:
             bar = progress.add_task("scored", total=None)
-            results = evaluate_localization(
+            scores = evaluate_localization(
                 bundle,
                 matcher,
                 shards,
@@ -107,7 +108,8 @@ def run(
                 seed=seed,
                 prior=prior,
                 progress=lambda done, whole: progress.update(bar, completed=done, total=whole),
-            ).as_dict()
+            )
+            results, per_clip = scores.as_dict(), per_frame(scores)
         if scored and shards is not None and any_absent(shards):
             results["presence"] = evaluate_presence(
                 bundle, matcher, shards, size=size, batch_size=batch_size, workers=workers, device=on
@@ -126,10 +128,9 @@ def run(
         ],
         "not_drawn": [{"key": key, "cause": cause} for key, cause in failed],
         "seconds_used": round(time.perf_counter() - begin, 2),
-        "versions": versions(),
     }
-    path = write_results(out, results)
     page = write_page(out, drawn, head, encoders)
+    path = write_results(out, results, per_clip)
     if scored:
         print_scores(console, results)
     console.print(f"{len(drawn)} overlays and {path.name} in {out}; to look at: {page}", soft_wrap=True, markup=False)
@@ -168,6 +169,16 @@ def write_page(out: Path, drawn: Sequence[Drawn], head: str, encoders: Path) -> 
         )
     said = f"Maps of the head {head} of {encoders.name or encoders}, normalised over each clip."
     return write_viewer(out, clips, heat_colours(), "Where does the sound come from?", said)
+
+
+def per_frame(scores: LocalizationScores) -> PerClip:
+    """Peak in box of each judged frame, for comparisons of runs; a clip's frames are resampled together."""
+    seen: dict[str, int] = {}
+    keys = []
+    for key in scores.keys:
+        seen[key] = seen.get(key, -1) + 1
+        keys.append(f"{key}#{seen[key]}")
+    return PerClip(tuple(keys), scores.keys, {row: values[None] for row, values in scores.peak.items()})
 
 
 def _make(out: Path) -> None:

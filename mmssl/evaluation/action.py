@@ -37,6 +37,7 @@ from mmssl.evaluation.knn import PROTOCOL as KNN
 from mmssl.evaluation.knn import knn_scores, neighbours_for
 from mmssl.evaluation.linear import PROTOCOL as LINEAR
 from mmssl.evaluation.linear import fit_chosen
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.evaluation.scores import Judged, Scores
 from mmssl.metrics.statistics import paired_difference, verdict
 from mmssl.nn.encoders import Encoders
@@ -257,7 +258,20 @@ def _scores(
         differences=differences,
         verdicts=verdicts,
         confusion=probes["linear"]["pretrained"].confusion(clips.labels, len(clips.classes)),
+        per_clip=_per_clip(clips, probes),
     )
+
+
+def _per_clip(clips: Clips, probes: Mapping[str, Mapping[str, Judged]]) -> PerClip:
+    """The hits of the clips that were tested."""
+    tested = np.flatnonzero(~np.isnan(next(iter(probes["linear"].values())).video).all(axis=0))
+    hits = {
+        f"{name}/{model}": judged.video[:, tested]
+        for name, models in probes.items()
+        for model, judged in models.items()
+    }
+    keys, groups = ([values[i] for i in tested] for values in (clips.keys, clips.groups))
+    return PerClip(tuple(keys), tuple(str(group) for group in groups), hits)
 
 
 def file_facts(metas: Sequence[Mapping[str, Any]]) -> np.ndarray | None:

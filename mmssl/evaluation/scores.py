@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.metrics.classification import confusion_matrix, mean_class_accuracy, top_k_hits
 from mmssl.metrics.statistics import Interval
 
@@ -72,6 +73,7 @@ class Scores:
         differences: probe -> pretrained minus random init, paired by seed and clip.
         verdicts: probe -> what may be said of the difference.
         confusion: int64 [C, C] of the pretrained linear probe, true classes in rows, summed over seeds.
+        per_clip: hits of each test clip by "probe/model", for comparisons of runs.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Scores:
     differences: Mapping[str, Interval]
     verdicts: Mapping[str, str]
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    per_clip: PerClip | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `results.json`."""
@@ -94,6 +97,7 @@ class Scores:
         return {
             "evaluation": self.name,
             **self.about,
+            "baselines": dict(self.baselines),
             **self.baselines,
             **probes,
             "confusion": self.confusion.tolist(),

@@ -18,6 +18,7 @@ import torch
 
 from mmssl.errors import UserError
 from mmssl.evaluation.masked_clips import MaskedClip, masked_clips
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.evaluation.propagation import Propagation, cell_features, flow_warped_masks, object_ids, propagated_masks
 from mmssl.metrics.segmentation import boundary_accuracy, bounding_boxes, region_similarity
 from mmssl.metrics.statistics import bootstrap, paired_difference, verdict
@@ -52,6 +53,11 @@ class PropagationScores:
             return self.region[row]
         return np.asarray((self.region[row] + self.boundary[row]) / 2)
 
+    def per_clip(self) -> PerClip:
+        """What each object is judged by, for comparisons of runs."""
+        keys = tuple(f"{clip}#{i}" for clip, i in self.objects)
+        return PerClip(keys, tuple(clip for clip, _ in self.objects), {row: self.means(row)[None] for row in ROWS})
+
     def difference(self, row: str) -> dict[str, Any]:
         """The model minus a row: mean, 95 % interval over clips and a verdict; the mean alone with too few clips."""
         ours, theirs = self.means("model"), self.means(row)
@@ -80,6 +86,7 @@ class PropagationScores:
             **self.about,
             "clips": len(set(groups)),
             "objects": len(self.objects),
+            "baselines": {row: float(self.means(row).mean()) for row in ROWS[1:]},
             "rows": rows,
             "model_minus": {row: self.difference(row) for row in ROWS[1:]},
             "by_object": [
@@ -182,6 +189,9 @@ def evaluate_propagation(
         "encoder": encoder,
         "settings": asdict(how),
         "seed": seed,
+        "seeds": 1,
+        "views": "every frame",
+        "decoder": "pyav" if (clips / "manifest.jsonl").is_file() else "pictures",
         "left_out": left_out,
     }
     together = ({row: np.concatenate(values) for row, values in found.items()} for found in (region, boundary))

@@ -94,7 +94,10 @@ class LocalizationScores:
         differences = {name: self._difference(name) for name in others if rows[name] is not None}
         first = {name: None if rows[name] is None else rows[name]["peak_in_box"] for name in ROWS[2:]}
         return {
+            "evaluation": "localization",
             **self.about,
+            "baselines": {name: value for name, value in first.items() if value is not None}
+            | {"centre_disc": rows["centre_disc"]["peak_in_box"]},
             "peak_in_box": rows["model"]["peak_in_box"],
             "centre_prior": rows["centre_disc"]["peak_in_box"],
             **first,
@@ -219,10 +222,13 @@ def evaluate_localization(
         "clips": len(set(keys)),
         "n": len(keys),
         "frames_per_clip": frames,
+        "views": frames,
+        "seed": seed,
+        "seeds": 1,
         "judged": "the frame at the clip's middle" if frames == 1 else f"{frames} frames evenly spread over the clip",
         "sound_seconds": sound_seconds(head),
         "size": list(shape),
-        "decoder": "pyav",
+        "decoder": passing.settings.decoder,
         "left_out": dict(left_out),
         "truth": _said_of(annotators),
         "annotations": annotations_of(metas, expand_shards(shards)),

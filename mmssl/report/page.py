@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from pathlib import Path
 
 from mmssl.report.content import Card, ReportContent
-from mmssl.report.markup import Html, element, join
+from mmssl.report.markup import Html, element
 from mmssl.report.media import MediaBudget
 from mmssl.report.sections import SECTIONS, Section
-from mmssl.report.style import CSS, SCRIPT
+from mmssl.report.shell import footer, section, whole_page, write_page
+from mmssl.report.style import SCRIPT
 from mmssl.report.verdict import summary_cards
 
 MEDIA_LIMIT = 32 * 1024 * 1024
@@ -32,46 +30,22 @@ def write_report(folder: Path, content: ReportContent, *, media_limit: int = MED
     Raises:
         UserError: A picture given as bytes is neither PNG nor JPEG.
     """
-    text = page(content, media_limit=media_limit)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "index.html"
-    part = folder / f".index.html.{os.getpid()}"
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_page(folder / "index.html", page(content, media_limit=media_limit))
 
 
 def page(content: ReportContent, *, media_limit: int = MEDIA_LIMIT) -> Html:
     """Return the whole page as markup."""
     budget = MediaBudget(media_limit)
-    sections = [(section, section.body(content, budget)) for section in SECTIONS]
-    # a script or style element holds raw text, so these two go in as they are; both are constants of the package
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
-    policy = (
-        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", content.title),
-        element("style", Html(CSS)),
-    )
-    body = element(
-        "body",
+    sections = [(part, part.body(content, budget)) for part in SECTIONS]
+    return whole_page(
+        content.title,
         element("a", "Skip to the results", href="#summary", class_="skip"),
         _header(content),
-        element("nav", element("ul", *(_link(s) for s, _ in sections)), aria_label="Sections"),
-        element("main", *(_section(s, inside) for s, inside in sections)),
-        _footer(budget),
-        element("script", Html(SCRIPT)),
+        element("nav", element("ul", *(_link(part) for part, _ in sections)), aria_label="Sections"),
+        element("main", *(section(part.name, part.title, inside) for part, inside in sections)),
+        footer(budget),
+        script=SCRIPT,
     )
-    return Html("<!doctype html>\n" + element("html", head, body, lang="en") + "\n")
 
 
 def _header(content: ReportContent) -> Html:
@@ -112,22 +86,5 @@ def _card(card: Card) -> Html:
     )
 
 
-def _link(section: Section) -> Html:
-    return element("li", element("a", section.short, href=f"#{section.name}"))
-
-
-def _section(section: Section, inside: Html) -> Html:
-    heading = element("h2", section.title, id=f"{section.name}-title")
-    return element("section", heading, inside, id=section.name, aria_labelledby=f"{section.name}-title")
-
-
-def _footer(budget: MediaBudget) -> Html:
-    left_out = None
-    if budget.left_out:
-        what = "1 picture or clip was" if budget.left_out == 1 else f"{budget.left_out} pictures and clips were"
-        left_out = element("p", f"{what} left out to keep the page small.")
-    return element(
-        "footer",
-        left_out,
-        element("p", join(["Written by ", element("code", "mmssl"), ". One file, nothing loaded from outside."])),
-    )
+def _link(part: Section) -> Html:
+    return element("li", element("a", part.short, href=f"#{part.name}"))

@@ -160,9 +160,10 @@ def _legend(lines: Sequence[Line], x: float, y: float) -> Html:
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of a bar chart: a value with its text, an error (one standard deviation) and single scores as dots.
+    """One row of a bar chart: a value with its text, an error and single scores as dots.
 
-    `own` marks what is to be shown, against the baselines in grey; `target` draws a short upright line.
+    The error is one standard deviation, or else the `interval` (low, high). `own` marks what is to be shown, against
+    the baselines in grey; `target` draws a short upright line.
     """
 
     name: str
@@ -173,6 +174,21 @@ class Bar:
     own: bool = False
     target: float | None = None
     colour: int = 0
+    interval: tuple[float, float] | None = None
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Where its error begins and ends, or None."""
+        if self.interval is not None:
+            return self.interval
+        return (self.value - self.error, self.value + self.error) if self.error else None
+
+    @property
+    def most(self) -> float:
+        """The right end of everything it draws."""
+        target = () if self.target is None else (self.target,)
+        everything: list[float] = [self.value, *(self.ends or ()), *self.dots, *target]
+        return max(everything)
 
 
 def bar_chart(
@@ -202,8 +218,7 @@ def bar_chart(
     bottom = top + row * len(bars)
     height = bottom + 40
     right = max(len(b.text) for b in bars) * LETTER + 14
-    most = [b.value + (b.error or 0.0) for b in bars] + [d for b in bars for d in b.dots]
-    most += [b.target for b in bars if b.target is not None] + [lv.value for lv in levels] + [high or 0.0]
+    most = [b.most for b in bars] + [lv.value for lv in levels] + [high or 0.0]
     ticks = linear_ticks(0.0, max(*most, 1e-9), 6)
     x_of = Scale(0.0, ticks[-1], left, width - right)
     parts = [element("text", _short(title, int(width / TITLE_LETTER)), x=0, y=14, class_="chart-title")]
@@ -218,17 +233,15 @@ def bar_chart(
         wide = round(x_of(bar.value) - left, 1)
         words.append(element("text", _short(bar.name, 60), x=left, y=middle - 11, class_="row-name"))
         parts.append(element("rect", x=left, y=middle - 7, width=max(wide, 1), height=14, rx=2, class_=class_))
-        if bar.error:
-            a, b = x_of(bar.value - bar.error), x_of(bar.value + bar.error)
+        if bar.ends is not None:
+            a, b = (x_of(end) for end in bar.ends)
             parts.append(element("line", x1=a, x2=b, y1=middle, y2=middle, class_="error"))
         for dot in bar.dots:
             parts.append(element("circle", cx=x_of(dot), cy=middle, r=2.8, class_="seed"))
         if bar.target is not None:
             x = x_of(bar.target)
             parts.append(element("line", x1=x, x2=x, y1=middle - 9, y2=middle + 9, class_="target"))
-        end = max([x_of(bar.value + (bar.error or 0.0))] + [x_of(d) for d in bar.dots])
-        if bar.target is not None:
-            end = max(end, x_of(bar.target))
+        end = x_of(bar.most)
         words.append(element("text", bar.text, x=end + 8, y=middle + 4, class_="end strong" if bar.own else "end"))
     for level in levels:
         x = x_of(level.value)

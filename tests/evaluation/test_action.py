@@ -10,6 +10,7 @@ from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.action import arrange, evaluate_action, probe
 from mmssl.evaluation.features import FeatureTable, extract, extract_all, join
 from mmssl.nn.encoders import Encoders
+from pipelines.cli import main
 from pipelines.evaluate import action
 from tests.evaluation.oracle import planted_run, planted_shards
 
@@ -61,6 +62,24 @@ def test_the_program_writes_results_and_leaves_one_group_out(world, tmp_path, ca
     shown = capsys.readouterr().out
     assert "pretrained minus random init" in shown
     assert "24 clips, 2 classes, 24 tested in 4 fold(s)" in " ".join(shown.split())
+
+
+def test_the_program_sets_other_runs_beside(world, tmp_path, capsys):
+    run, shards = world
+    options = ["--shards", shards, "--seconds", "0.4", "--rate", "5", "--size", "48", "--seeds", "5", "--workers", "0"]
+    main(["evaluate", "action", str(run), *options, "--out", str(tmp_path / "one")])
+    blind = Encoders.from_pretrained(run, random_init=True)
+    blind.save(tmp_path / "blind" / "encoders")
+    beside = ["--compare", str(tmp_path / "one"), "--out", str(tmp_path / "other")]
+    main(["evaluate", "action", str(tmp_path / "blind"), *options, *beside])
+    assert "linear: pretrained: one minus other +50.0 points" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "other" / "compare" / "compare.json").read_text())
+    said = {d["row"]: (d["mean"], d["said"]) for d in stored["differences"]}
+    assert said["linear/pretrained"] == (0.5, "above")
+    assert "linear/random_init" in stored["equal_in_all_runs"]
+    with pytest.raises(SystemExit):  # before anything is decoded
+        main(["evaluate", "action", str(run), *options, "--compare", str(tmp_path / "nothing")])
+    assert "holds no results.json" in capsys.readouterr().err
 
 
 def test_all_bundles_share_one_decode_and_workers_change_nothing(world):

@@ -99,6 +99,7 @@ def test_the_program_draws_and_scores(world, tmp_path, capsys):
         "index.html",
         "media",
         "results.json",
+        "scores.npz",
     ]
     shown = " ".join(capsys.readouterr().out.split())
     assert "Sound localization, localization-v2" in shown

@@ -114,3 +114,20 @@ def test_functions_are_called_by_their_signature() -> None:
     assert call(greet, ["ab", "--loud", "false"], "prog") == "ab"
     with pytest.raises(UserError, match="times"):
         call(greet, ["ab", "--times", "often"], "prog")
+
+
+def test_lists_are_written_as_words_or_as_lists() -> None:
+    def verb(runs: list[Path], names: list[str] | None = None, out: Path = Path("out")) -> tuple[object, ...]:
+        """A verb.
+
+        Args:
+            runs: folders.
+            names: words.
+            out: folder.
+        """
+        return [str(run) for run in runs], names, str(out)
+
+    wanted = (["a", "b"], ["x", "y"], "o")
+    assert call(verb, ["a", "b", "--names", "x", "y", "--out", "o"], "verb") == wanted
+    assert call(verb, ["[a,b]", "--out", "o", "--names", "[x,y]"], "verb") == wanted
+    assert call(verb, ["a", "--names=[x]"], "verb") == (["a"], ["x"], "out")

@@ -23,10 +23,10 @@ def open_page(page: Path, *flags: str) -> tuple[str, list[str]]:
     return done.stdout, [s for s in said if re.search(r"Uncaught|Refused|violates|Failed to|not allowed|[Ee]rror", s)]
 
 
-def screenshot(page: Path, picture: Path, width: int, height: int) -> list[str]:
+def screenshot(page: Path, picture: Path, width: int, height: int, *flags: str) -> list[str]:
     """Save what the page looks like at that size; return the errors of its console."""
     _, errors = open_page(
-        page, f"--screenshot={picture}", f"--window-size={width},{height}", "--virtual-time-budget=1000"
+        page, f"--screenshot={picture}", f"--window-size={width},{height}", "--virtual-time-budget=1000", *flags
     )
     return errors
 
@@ -35,7 +35,7 @@ def title_after(page: Path, script: str, copy: Path, width: int = 1200) -> str:
     """Return the title that `script` gave to a copy of the page in which that script alone may run besides."""
     text = page.read_text(encoding="utf-8")
     text, changed = re.subn(r"script-src &#x27;sha256-[^;]*&#x27;;", "script-src 'unsafe-inline';", text)
-    assert changed == 1
+    assert changed == 1, "the page has no policy to open"
     text = text.replace("</body>", f"<script>{script}</script></body>")
     copy.write_text(text, encoding="utf-8")
     own = html.unescape(re.findall(r"<title>(.*?)</title>", text, re.S)[0])

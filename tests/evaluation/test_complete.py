@@ -1,0 +1,95 @@
+"""Every evaluation's results say protocol, decoder, views, seeds and baselines; new ones are found by the table."""
+
+import inspect
+import json
+
+import pytest
+
+from mmssl.clip import Span
+from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.complete import missing
+from mmssl.evaluation.propagation import Propagation
+from mmssl.localization.evaluate import evaluate_localization
+from mmssl.nn.encoders import Encoders
+from pipelines.evaluate import write_results
+from tests.evaluation.masks import discs, write_frames
+from tests.evaluation.oracle import planted_run, planted_shards
+
+#: what a parameter of that name is given, for evaluations whose parameters are all among these or have defaults
+GIVEN = {
+    "picture": Span(0.4, 5),
+    "seconds": 0.4,
+    "rate": 5.0,
+    "size": 48,
+    "seeds": 2,
+    "workers": 0,
+    "batch_size": 16,
+    "device": "cpu",
+    "epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    return {"encoders": planted_run(folder / "run"), "shards": planted_shards(folder / "shards", 24), "folder": folder}
+
+
+def propagation(world):
+    clips = world["folder"] / "frames"
+    write_frames(clips, discs(4, size=48), "one")
+    return EVALUATIONS["propagation"](world["encoders"], clips, how=Propagation(strides=(4,), grey=False))
+
+
+def localization(world):
+    head = Encoders.load_head(world["encoders"], "av_localization")
+    bundle = Encoders.from_pretrained(world["encoders"])
+    return evaluate_localization(bundle, head, world["shards"], size=48, workers=0, batch_size=8)
+
+
+#: evaluations that need more than the table of parameters above
+EXAMPLES = {"propagation": propagation, "localization": localization}
+
+
+def by_parameters(name, world):
+    """Call an evaluation with what its parameters' names ask for."""
+    function = EVALUATIONS[name]
+    known = GIVEN | world
+    given = {p: known[p] for p in inspect.signature(function).parameters if p in known}
+    try:
+        return function(**given)
+    except Exception as error:
+        pytest.fail(
+            f"evaluation '{name}' cannot be run with {sorted(given)} on the planted world ({type(error).__name__}: "
+            f"{error}); add a function that runs it to EXAMPLES in {__file__}"
+        )
+
+
+@pytest.mark.parametrize("name", sorted({*EVALUATIONS, "localization"}))
+def test_results_of_every_evaluation_are_complete(name, world, tmp_path):
+    scores = EXAMPLES[name](world) if name in EXAMPLES else by_parameters(name, world)
+    results = json.loads(json.dumps(scores.as_dict(), allow_nan=False))
+    lacks = missing(results, versions=False)
+    assert not lacks, f"as_dict() of the evaluation '{name}' lacks:\n  " + "\n  ".join(lacks)
+    assert results["evaluation"] == name
+    path = write_results(tmp_path, scores.as_dict())
+    assert missing(json.loads(path.read_text())) == []
+
+
+def test_what_is_missing_is_named():
+    full = {
+        "evaluation": "x",
+        "protocol": {"linear": "x-linear-v2"},
+        "decoder": "pyav",
+        "views": 1,
+        "seeds": 5,
+        "linear": {"random_init": {"mean": 0.1}},
+        "versions": {"torch": "2"},
+    }
+    assert missing(full) == []
+    for name in ("evaluation", "protocol", "decoder", "views", "seeds", "versions"):
+        [said] = missing({k: v for k, v in full.items() if k != name})
+        assert said.startswith(f"`{name}`")
+    [said] = missing({k: v for k, v in full.items() if k != "linear"})
+    assert said.startswith("baselines: none of")
+    assert "got 'linear'" in missing(full | {"protocol": "linear"})[0]
