@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ class BoxedSets:
         test: pictures.
         classes: names of the classes.
         notes: what was found odd on the way, counted.
+        decoder: what decoded them: "pictures", or the decoder of the clips they are frames of.
     """
 
     train: tuple[BoxedPicture, ...]
     test: tuple[BoxedPicture, ...]
     classes: tuple[str, ...]
     notes: Mapping[str, int] = field(default_factory=dict)
+    decoder: str = "pictures"
 
 
 def soundstage_boxes(
@@ -75,7 +77,7 @@ def soundstage_boxes(
     names = tuple(sorted({name for clips in found for clip in clips for name in clip.kinds}))
     parts = [[picture for clip in clips for picture in _frames(clip, names)] for clips in found]
     small = sum(int(picture.truth.crowd.sum()) for part in parts for picture in part)
-    return _checked(parts[0], parts[1], names, {"bodies_hardly_seen": small})
+    return replace(_checked(parts[0], parts[1], names, {"bodies_hardly_seen": small}), decoder="pyav")
 
 
 def _frames(clip: BodyClip, names: Sequence[str]) -> list[BoxedPicture]:

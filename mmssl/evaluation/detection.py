@@ -147,6 +147,8 @@ def evaluate_detection(
         "train_boxes": int(sum((~picture.truth.crowd).sum() for picture in sets.train)),
         "test_boxes": int(sum((~one.crowd).sum() for one in truth)),
         "notes": dict(sets.notes),
+        "decoder": sets.decoder,
+        "views": "every picture by itself",
         "seeds": seeds,
         "resamples": RESAMPLES,
     }

@@ -175,6 +175,8 @@ def evaluate_image(
         "encoder": encoder,
         "features": "pooled" if level is None else f"level {level}, means of {grid} x {grid} parts",
         "size": size,
+        "decoder": "pictures",
+        "views": 1,
         "seeds": seeds,
         "train_share": TRAIN_SHARE,
         "classes": classes,

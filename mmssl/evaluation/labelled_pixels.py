@@ -48,12 +48,14 @@ class PixelSets:
         test: clips.
         classes: names of the classes.
         left_out: key -> why a clip is not used.
+        decoder: what decoded them: "pictures", or the decoder of the clips.
     """
 
     train: tuple[PixelClip, ...]
     test: tuple[PixelClip, ...]
     classes: tuple[str, ...]
     left_out: dict[str, str]
+    decoder: str = "pictures"
 
 
 def pixel_sets(
@@ -76,7 +78,8 @@ def pixel_sets(
     for name, value in (("limit", limit), ("test_limit", test_limit)):
         if value is not None and value < 1:
             raise UserError(f"{name}={value}: at least 1 clip is needed; leave it out for all")
-    if (data / "manifest.jsonl").is_file():
+    films = (data / "manifest.jsonl").is_file()
+    if films:
         train, test, names = _of_soundstage(data, kind, frames, limit, test_limit)
     else:
         train, test = (
@@ -87,7 +90,8 @@ def pixel_sets(
     train, test = (_judged(clips, left_out) for clips in (train, test))
     if not train or not test:
         raise UserError(f"'{data}': no {'train' if not train else 'test'} picture has a pixel of a class")
-    return PixelSets(tuple(train), tuple(test), _class_names(train, test, names), left_out)
+    decoder = "pyav" if films else "pictures"
+    return PixelSets(tuple(train), tuple(test), _class_names(train, test, names), left_out, decoder)
 
 
 def _judged(clips: Sequence[PixelClip], left_out: dict[str, str]) -> list[PixelClip]:

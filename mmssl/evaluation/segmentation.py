@@ -216,6 +216,8 @@ def evaluate_segmentation(
         "train_share": TRAIN_SHARE,
         "cells": cells,
         "strengths": strengths,
+        "decoder": sets.decoder,
+        "views": "every picture by itself",
         "seeds": seeds,
         "left_out": sets.left_out,
     }

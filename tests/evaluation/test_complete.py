@@ -7,13 +7,18 @@ import pytest
 
 from mmssl.clip import Span
 from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.boxed_pictures import coco_boxes
 from mmssl.evaluation.complete import missing
+from mmssl.evaluation.detector import Detector
 from mmssl.evaluation.propagation import Propagation
 from mmssl.localization.evaluate import evaluate_localization
 from mmssl.nn.encoders import Encoders
 from pipelines.evaluate import write_results
+from tests.batches import small_encoders
 from tests.evaluation.masks import discs, write_frames
 from tests.evaluation.oracle import planted_run, planted_shards
+from tests.evaluation.pictures import write_classes, write_coco, write_squares
+from tests.evaluation.shades import shade_run, shade_shards
 
 #: what a parameter of that name is given, for evaluations whose parameters are all among these or have defaults
 GIVEN = {
@@ -47,8 +52,43 @@ def localization(world):
     return evaluate_localization(bundle, head, world["shards"], size=48, workers=0, batch_size=8)
 
 
+def pictures(world):
+    """A run whose encoders have levels, as dense transfers need."""
+    run = world["folder"] / "pictures"
+    small_encoders().save(run / "encoders")
+    return run
+
+
+def image(world):
+    for part, seed in (("train", 1), ("test", 2)):
+        write_classes(world["folder"] / "classes" / part, 6, seed=seed)
+    return EVALUATIONS["image"](pictures(world), world["folder"] / "classes", seeds=2, size=32)
+
+
+def segmentation(world):
+    for part, seed in (("train", 1), ("test", 2)):
+        write_squares(world["folder"] / "squares" / part, 6, seed=seed)
+    return EVALUATIONS["segmentation"](pictures(world), world["folder"] / "squares", size=48, seeds=2, cells=500)
+
+
+def detection(world):
+    folder = world["folder"] / "boxes"
+    for part, seed in (("train", 1), ("test", 2)):
+        write_coco(folder / part, 4, seed=seed)
+    sets = coco_boxes(folder / "train.json", folder / "test.json", folder / "train", folder / "test")
+    how = Detector(size=48, steps=2, batch_size=2, channels=16, proposals=20)
+    return EVALUATIONS["detection"](pictures(world), sets, how=how, seeds=2)
+
+
+def retrieval(world):
+    run, shards = shade_run(world["folder"] / "shades"), shade_shards(world["folder"] / "shaded")
+    return EVALUATIONS["retrieval"](run, shards, head="sounds", seeds=2, size=32, workers=0, batch_size=7, seconds=0.5)
+
+
 #: evaluations that need more than the table of parameters above
-EXAMPLES = {"propagation": propagation, "localization": localization}
+EXAMPLES = {
+    function.__name__: function for function in (propagation, localization, image, segmentation, detection, retrieval)
+}
 
 
 def by_parameters(name, world):
