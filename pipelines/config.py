@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -184,10 +185,29 @@ def _switches(function: Callable[..., Any], arguments: Sequence[str]) -> list[st
     return given
 
 
+def _lists(function: Callable[..., Any], arguments: Sequence[str]) -> list[str]:
+    """`--probes a b` as one list, where a parameter is a list of names."""
+    hints = typing.get_type_hints(function)
+    given: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        given.append(argument)
+        if argument.startswith("--") and hints.get(argument[2:].replace("-", "_")) in (list[str], list[str] | None):
+            words = []
+            while waiting and not waiting[0].startswith("--"):
+                words.append(waiting.pop(0))
+            if words and not words[0].startswith("["):  # else it is written as a list already
+                given[-1] = f"{argument}={json.dumps(words)}"
+            else:
+                given += words
+    return given
+
+
 def call(function: Callable[..., Any], arguments: Sequence[str], prog: str) -> Any:
     """Call a function with arguments parsed by its signature and docstring; required ones are positional."""
     parser = ArgumentParser(prog=prog, exit_on_error=False, description=(inspect.getdoc(function) or "").split("\n")[0])
     parser.add_function_arguments(function, as_positional=True, fail_untyped=True)
-    namespace = _parse(parser, _switches(function, arguments))
+    namespace = _parse(parser, _lists(function, _switches(function, arguments)))
     built = parser.instantiate_classes(namespace)
     return function(**{name: built[name] for name in inspect.signature(function).parameters})

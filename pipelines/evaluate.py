@@ -16,7 +16,9 @@ from rich.table import Table
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
-from mmssl.evaluation.scores import Scores
+from mmssl.evaluation.action import DEFAULT_PROBES
+from mmssl.evaluation.scores import COLUMNS, RETRIEVAL_COLUMNS, Scores
+from mmssl.evaluation.tokens import GIGABYTES, TOKENS
 from mmssl.nn.encoders import encoders_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
@@ -38,8 +40,11 @@ def action(
     workers: int = 2,
     batch_size: int = 64,
     device: str | None = None,
+    probes: list[str] | None = None,
+    tokens: int = TOKENS,
+    token_gigabytes: float = GIGABYTES,
 ) -> dict[str, Any]:
-    """Linear probe and nearest neighbours on frozen features of labelled clips; writes results.json.
+    """Probes of frozen features of labelled clips: linear, nearest neighbours and others; writes results.json.
 
     Args:
         encoders: run folder of `mmssl pretrain`, or its encoders folder.
@@ -57,6 +62,9 @@ def action(
         workers: decode processes.
         batch_size: clips at a time.
         device: cpu or cuda; the fastest there is unless given.
+        probes: any of linear, knn, retrieval, attentive; linear and knn unless given.
+        tokens: the most places of a view that the attentive probe looks at.
+        token_gigabytes: the most memory for them, all encoders together.
     """
     begin = time.perf_counter()
     folder = out if out is not None else encoders_folder(encoders).parent / "evaluation" / "action"
@@ -77,6 +85,9 @@ def action(
             batch_size=batch_size,
             workers=workers,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            probes=DEFAULT_PROBES if probes is None else probes,
+            tokens=tokens,
+            token_gigabytes=token_gigabytes,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     results: dict[str, Any] = scores.as_dict() | {
@@ -88,7 +99,7 @@ def action(
         "versions": versions(),
     }
     path = write_results(folder, results)
-    _print(console, scores.about, scores.rows(), scores.sentences())
+    _print(console, scores)
     console.print(f"{path}", soft_wrap=True)
     return results
 
@@ -123,17 +134,12 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _print(
-    console: Console, about: Any, rows: Sequence[tuple[str, str, str, str, str]], sentences: Sequence[str]
-) -> None:
-    protocols = " and ".join(about["protocol"].values())
-    table = Table(title=f"Actions by the frozen encoder '{about['encoder']}': {protocols}")
-    table.add_column("accuracy in %", no_wrap=True)
-    for name in ("video", "std of seeds", "clip", "mean of classes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+def _print(console: Console, scores: Scores) -> None:
+    about = scores.about
+    title = f"Actions by the frozen encoder '{about['encoder']}': {', '.join(about['protocol'].values())}"
+    _table(console, title, COLUMNS, scores.rows())
+    if found := scores.retrieval_rows():
+        _table(console, "Is a clip of the same class among the k nearest train clips?", RETRIEVAL_COLUMNS, found)
     console.print(
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
         f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
@@ -141,8 +147,17 @@ def _print(
         markup=False,
         highlight=False,
     )
-    for sentence in sentences:
+    for sentence in scores.sentences():
         console.print(sentence, markup=False, highlight=False)
     if about["left_out"]:
         key, cause = next(iter(about["left_out"].items()))
         console.print(f"{len(about['left_out'])} clips left out, for instance '{key}': {cause}", markup=False)
+
+
+def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -21,6 +21,7 @@ from mmssl.batch import Batch, Truth
 from mmssl.clip import Span, Window
 from mmssl.data.stream import Stream
 from mmssl.errors import UserError
+from mmssl.evaluation.tokens import GIGABYTES, TokenStore, tokens_of
 from mmssl.nn.encoders import Encoders
 
 FORMAT = "mmssl-features-1"
@@ -38,6 +39,7 @@ class FeatureTable:
         labels: the label of each clip, or None.
         metas: the json member of each clip.
         about: how they were made: encoder, spans, size, views, anchor, decoder, and the keys left out with the cause.
+        tokens: float16 [N, V, L, C], the encoder's last map pooled to L places; None unless they were asked for.
     """
 
     keys: tuple[str, ...]
@@ -45,6 +47,7 @@ class FeatureTable:
     labels: tuple[str | None, ...]
     metas: tuple[Mapping[str, Any], ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.features.dtype != np.float32:
@@ -52,6 +55,8 @@ class FeatureTable:
         for name in ("keys", "labels", "metas"):
             if len(getattr(self, name)) != len(self.features):
                 raise ValueError(f"{len(self.features)} features but {len(getattr(self, name))} {name}")
+        if self.tokens is not None and (self.tokens.ndim != 4 or self.tokens.shape[:2] != self.features.shape[:2]):
+            raise ValueError(f"tokens must be [N, V, L, C] of {self.features.shape[:2]}, got {self.tokens.shape}")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,7 +70,8 @@ class FeatureTable:
         rest = {"format": FORMAT, "keys": self.keys, "labels": self.labels, "metas": self.metas, "about": self.about}
         aside = path.with_name(f".{path.name}.{os.getpid()}.partial.npz")
         text = json.dumps(rest, default=dict).encode()
-        np.savez(aside, features=self.features, rest=np.frombuffer(text, dtype=np.uint8))
+        arrays = {"features": self.features} | ({} if self.tokens is None else {"tokens": self.tokens})
+        np.savez(aside, rest=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
         aside.replace(path)
 
     @classmethod
@@ -78,12 +84,12 @@ class FeatureTable:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 rest = json.loads(stored["rest"].tobytes())
-                features = stored["features"]
+                features, tokens = stored["features"], stored["tokens"] if "tokens" in stored.files else None
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"features '{path}' cannot be read ({error}); extract them again") from error
         if rest.get("format") != FORMAT:
             raise UserError(f"features '{path}' have the format {rest.get('format')!r}, not {FORMAT!r}")
-        return cls(tuple(rest["keys"]), features, tuple(rest["labels"]), tuple(rest["metas"]), rest["about"])
+        return cls(tuple(rest["keys"]), features, tuple(rest["labels"]), tuple(rest["metas"]), rest["about"], tokens)
 
 
 def join(tables: Sequence[FeatureTable]) -> FeatureTable:
@@ -94,6 +100,7 @@ def join(tables: Sequence[FeatureTable]) -> FeatureTable:
         labels=tuple(label for table in tables for label in table.labels),
         metas=tuple(meta for table in tables for meta in table.metas),
         about=dict(tables[0].about) | {"left_out": {k: v for t in tables for k, v in t.about["left_out"].items()}},
+        tokens=None if any(t.tokens is None for t in tables) else np.concatenate([t.tokens for t in tables]),  # type: ignore[misc]
     )
 
 
@@ -140,6 +147,8 @@ def extract_all(
     device: torch.device | str = "cpu",
     autocast: bool = False,
     progress: Progress | None = None,
+    tokens: int = 0,
+    token_gigabytes: float = GIGABYTES,
 ) -> list[FeatureTable]:
     """Features of every clip of the shards by several bundles of one architecture, each clip decoded once.
 
@@ -160,9 +169,12 @@ def extract_all(
         device: where the encoders run.
         autocast: whether they run in bfloat16; the features stay float32.
         progress: called with (clips done, clips in all).
+        tokens: the most tokens a view that are kept of each bundle's last map; 0 keeps none.
+        token_gigabytes: bound of the tokens' memory, all bundles together.
 
     Raises:
-        UserError: the encoder is missing or of another modality, or no clip has what it needs.
+        UserError: the encoder is missing or of another modality, no clip has what it needs, or the tokens do not fit
+            into their bound.
     """
     parts = [bundle[encoder].to(device).eval() for bundle in bundles]
     modality = parts[0].modality
@@ -173,6 +185,7 @@ def extract_all(
     window = Window(None if sound else picture, sound, size=(height, width), views=views)
     anchor: Anchor = "centre" if views == 1 else "even"
     rows: list[list[np.ndarray]] = [[] for _ in bundles]
+    store = TokenStore(len(bundles), tokens, token_gigabytes)
     keys: list[str] = []
     labels: list[str | None] = []
     metas: list[Mapping[str, Any]] = []
@@ -194,9 +207,11 @@ def extract_all(
         for batch, truth in stream:
             kept = _kept_rows(batch, truth, modality, left_out)
             inputs = [_input(batch, modality, picture, view, parts[0]) for view in range(views)] if kept else []
-            for number, part in enumerate(parts):
-                if kept:
-                    rows[number].append(_encode(part, inputs, modality, autocast)[kept])
+            seen = [_encode(part, _as_seen(inputs, modality, part), autocast, tokens) for part in parts if kept]
+            for own, (vectors, _) in zip(rows, seen, strict=False):
+                own.append(vectors[kept])
+            if tokens and kept:
+                store.add([None if maps is None else maps[kept] for _, maps in seen], total)
             keys += [truth.keys[row] for row in kept]
             labels += [truth.labels[row] for row in kept]
             metas += [truth.metas[row] for row in kept]
@@ -218,9 +233,10 @@ def extract_all(
         "decoder_calls": counters.get("decoder_calls", 0),
         "left_out": left_out,
     }
+    shared = tuple(labels), tuple(metas), about
     return [
-        FeatureTable(tuple(keys), np.concatenate(own).astype(np.float32), tuple(labels), tuple(metas), about)
-        for own in rows
+        FeatureTable(tuple(keys), np.concatenate(own).astype(np.float32), *shared, tokens=store.of(number))
+        for number, own in enumerate(rows)
     ]
 
 
@@ -249,19 +265,27 @@ def _input(batch: Batch, modality: str, picture: Span, view: int, part: Any) -> 
     return frames.transpose(1, 2) if modality == "video" else frames
 
 
+def _as_seen(inputs: Sequence[torch.Tensor], modality: str, part: Any) -> list[torch.Tensor]:
+    """The inputs as an encoder of the other kind of pictures takes them: its clips are the other's frames."""
+    turn = {modality, part.modality} == {"image", "video"}
+    return [x.transpose(1, 2) if turn else x for x in inputs]
+
+
 @torch.inference_mode()
-def _encode(part: Any, inputs: Iterable[torch.Tensor], modality: str, autocast: bool) -> np.ndarray:
-    """Float32 [B, V, D]."""
-    pooled = []
+def _encode(
+    part: Any, inputs: Iterable[torch.Tensor], autocast: bool, tokens: int = 0
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Float32 [B, V, D], and with `tokens` float16 [B, V, L, C] or None."""
+    pooled, maps = [], []
     for x in inputs:
+        frames = x.shape[1] if part.modality == "image" else 1
         with torch.autocast(x.device.type, torch.bfloat16) if autocast else nullcontext():
-            if modality == "image":
-                rows, frames = x.shape[:2]
-                vectors = part(x.flatten(0, 1)).pooled.float().unflatten(0, (rows, frames)).mean(dim=1)
-            else:
-                vectors = part(x).pooled.float()
-        pooled.append(vectors.cpu())
+            found = part(x.flatten(0, 1) if part.modality == "image" else x)
+        pooled.append(found.pooled.float().unflatten(0, (-1, frames)).mean(dim=1).cpu())
+        if tokens:
+            maps.append(tokens_of(found, frames, tokens))
     stacked = torch.stack(pooled, dim=1).numpy()
     if not np.isfinite(stacked).all():
         raise UserError("the encoder gives features that are not finite; its weights are broken, train it again")
-    return stacked
+    with_tokens = [m for m in maps if m is not None]
+    return stacked, torch.stack(with_tokens, dim=1).numpy() if with_tokens else None

@@ -1,9 +1,12 @@
-"""Retrieval by similarity: rank of the first relevant item, recall at k, median rank, nDCG at k.
+"""Retrieval by similarity: rank of the first relevant item, recall at k, median rank, nDCG at k; and their chance.
 
-A tie counts half a place, so that collapsed embeddings get the middle rank and never a good one.
+A tie counts half a place in a rank, so that collapsed embeddings get the middle rank and never a good one; in
+`hits_at` it is settled in expectation, so that they get exactly `chance_hits_at`.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -42,6 +45,74 @@ def recall_at(similarity: np.ndarray, relevant: np.ndarray, k: int) -> float:
 def median_rank(similarity: np.ndarray, relevant: np.ndarray) -> float:
     """Median rank of the best relevant item; (G + 1) / 2 is chance with one relevant item."""
     return float(np.median(first_relevant_rank(similarity, relevant)))
+
+
+def hits_at(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
+    """Float64 [Q] in [0, 1]: the chance that a relevant item is among the k nearest when ties are broken at random.
+
+    Args:
+        similarity: float [Q, G], larger is closer.
+        relevant: bool [Q, G], at least one True a row.
+        k: how many of the nearest count, at least 1; all of the gallery if it is smaller.
+
+    Raises:
+        ValueError: shapes do not fit, k is below 1, or a query has no relevant item.
+    """
+    similarity, relevant = np.asarray(similarity, dtype=np.float64), np.asarray(relevant, dtype=bool)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if relevant.shape != similarity.shape or not relevant.any(axis=1).all():
+        raise ValueError(f"relevant must be bool {similarity.shape} with a True in every row, got {relevant.shape}")
+    best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)
+    greater = (similarity > best).sum(axis=1)  # none of them is relevant
+    tied = similarity == best
+    return _found_within(k - greater, (tied & relevant).sum(axis=1), tied.sum(axis=1))
+
+
+def chance_hits_at(relevant: np.ndarray, gallery: int, k: int) -> np.ndarray:
+    """Float64 [Q]: the chance that k of `gallery` items drawn without order hold a relevant one, in closed form.
+
+    1 - C(G - r, k) / C(G, k) for a query with r relevant items among G.
+
+    Args:
+        relevant: int [Q], r of each query, at least 1.
+        gallery: G.
+        k: how many are drawn; all if there are fewer.
+    """
+    relevant = np.asarray(relevant)
+    if k < 1 or (relevant < 1).any() or (relevant > gallery).any():
+        raise ValueError(f"k must be at least 1 and relevant in 1..{gallery}, got k={k} and {relevant}")
+    return _found_within(np.full(len(relevant), k), relevant, np.full(len(relevant), gallery))
+
+
+def chance_median_rank(relevant: np.ndarray, gallery: int) -> float:
+    """Median over queries and orders of the first relevant item's rank when the gallery lies in random order.
+
+    Args:
+        relevant: int [Q], how many of the gallery's items are relevant to each query, at least 1.
+        gallery: items of the gallery.
+    """
+    low, high = 1, gallery
+    while low < high:
+        middle = (low + high) // 2
+        if chance_hits_at(relevant, gallery, middle).mean() >= 0.5:
+            high = middle
+        else:
+            low = middle + 1
+    return float(low)
+
+
+def _found_within(places: np.ndarray, relevant: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Float64 [Q]: the chance that one of r relevant among n items lies on the first `places` of a random order."""
+    found = np.zeros(len(places))
+    for row, (p, r, n) in enumerate(zip(places.tolist(), relevant.tolist(), items.tolist(), strict=True)):
+        p = min(p, n)
+        if p > n - r:
+            found[row] = 1.0
+        elif p > 0:  # the logarithms of C(n - r, p) and C(n, p), less their common term
+            log_missed = math.lgamma(n - r + 1) - math.lgamma(n - r - p + 1) - math.lgamma(n + 1)
+            found[row] = -math.expm1(log_missed + math.lgamma(n - p + 1))
+    return found
 
 
 def ndcg_at(similarity: np.ndarray, gain: np.ndarray, k: int = 30) -> float:

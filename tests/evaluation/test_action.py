@@ -109,7 +109,7 @@ def test_equal_features_are_never_above_and_noise_is_at_chance():
 
 def test_test_clips_never_reach_a_fit(monkeypatch):
     """Changing the features of test clips changes no probe: standardisation, strength and weights know train alone."""
-    from mmssl.evaluation import action as module
+    from mmssl.evaluation import linear as module
 
     fitted = []
     real = module.fit_chosen
