@@ -1,8 +1,9 @@
 """Token features of a frozen encoder: its last feature map, pooled to a bounded number of places, for attentive probes.
 
 V-JEPA (arXiv 2404.08471) and AIM (arXiv 2401.08541) let a probe attend to what the last layer says of each place
-instead of the average. A convolutional encoder's last layer is its coarsest level; a clip's map is averaged to at
-most `limit` cells of space and time, and stored in float16 (larger values are held at the largest of float16).
+instead of the average. A convolutional encoder's last layer is its coarsest level; a clip's map is pooled to a bounded
+number of cells of space and time by mean and by maximum, side by side as in the encoders' own vectors: what is rare within a
+cell drowns in its mean alone. Stored in float16 (larger values are held at the largest of float16).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ GIGABYTES = 4.0
 
 
 def token_grid(shape: tuple[int, ...], limit: int) -> tuple[int, int, int]:
-    """The grid, at most `limit` cells, that a map [h, w] or [t, h, w] is averaged to: up to 4 times, then space alike.
+    """The grid, at most `limit` cells, that a map [h, w] or [t, h, w] is pooled to: up to 4 times, then space alike.
 
     >>> token_grid((16, 6, 6), 64), token_grid((6, 6), 64), token_grid((1, 12, 12), 64)
     ((4, 4, 4), (1, 6, 6), (1, 8, 8))
@@ -35,6 +36,8 @@ def token_grid(shape: tuple[int, ...], limit: int) -> tuple[int, int, int]:
 
 def tokens_of(features: Features, frames: int = 1, limit: int = TOKENS) -> torch.Tensor | None:
     """Float16 [B, L, C] on the CPU, L <= limit: the last map, or the last layer's tokens, of a batch; None without any.
+
+    C is twice the map's channels where cells are pooled.
 
     Args:
         features: what an encoder gave.
@@ -51,7 +54,10 @@ def tokens_of(features: Features, frames: int = 1, limit: int = TOKENS) -> torch
             maps = maps.unflatten(0, (-1, frames)).transpose(1, 2)  # [B, C, T, h, w]
         grid = token_grid(tuple(maps.shape[2:]), limit)
         in_time = maps if maps.ndim == 5 else maps[:, :, None]
-        tokens = F.adaptive_avg_pool3d(in_time, grid).flatten(2).transpose(1, 2)
+        pooled = F.adaptive_avg_pool3d(in_time, grid)
+        if tuple(in_time.shape[2:]) != grid:
+            pooled = torch.cat([pooled, F.adaptive_max_pool3d(in_time, grid)], dim=1)
+        tokens = pooled.flatten(2).transpose(1, 2)
     elif features.tokens is not None:
         tokens = _pooled_tokens(features.tokens.float(), features.token_mask, frames, limit)
     else:
