@@ -2,8 +2,8 @@
 
 V-JEPA (arXiv 2404.08471) and AIM (arXiv 2401.08541) let a probe attend to what the last layer says of each place
 instead of the average. A convolutional encoder's last layer is its coarsest level; a clip's map is pooled to a bounded
-number of cells of space and time by mean and by maximum, side by side as in the encoders' own vectors: what is rare within a
-cell drowns in its mean alone. Stored in float16 (larger values are held at the largest of float16).
+number of cells of space and time by mean and by maximum, side by side as in the encoders' own vectors: what is rare
+within a cell drowns in its mean alone. Stored in float16 (larger values are held at the largest of float16).
 """
 
 from __future__ import annotations
