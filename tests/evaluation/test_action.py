@@ -12,6 +12,7 @@ from mmssl.evaluation.action import arrange, evaluate_action, probe
 from mmssl.evaluation.features import FeatureTable, extract, extract_all, join
 from mmssl.evaluation.probes import PROBES
 from mmssl.evaluation.probing import Seen
+from mmssl.evaluation.without_network import pixel_bundles
 from mmssl.nn.encoders import Encoders
 from pipelines.cli import main
 from pipelines.evaluate import action
@@ -209,6 +210,20 @@ def test_a_probe_of_tokens_alone_is_still_compared_with_pixels(world, short):
         evaluate_action(run, shards, seeds=1, probes=["atentive"], **QUICK)
     with pytest.raises(UserError, match="neither: give other --probes"):
         evaluate_action(run, shards, seeds=1, encoder="audio", probes=["attentive"], **QUICK)
+
+
+def test_pixels_are_the_same_beside_pictures_and_clips_and_only_encoders_with_maps_have_tokens(world):
+    run, shards = world
+    found = {}
+    for encoder in ("video", "image"):
+        bundles = [Encoders.from_pretrained(run), *pixel_bundles(encoder).values()]
+        found[encoder] = extract_all(bundles, shards, encoder=encoder, tokens=18, **(QUICK | {"views": 2}))
+    for one, other in zip(found["video"][1:], found["image"][1:], strict=True):
+        np.testing.assert_array_equal(one.features, other.features)
+        assert (one.tokens, other.tokens) == (None, None)
+    assert found["video"][0].tokens.shape == (24, 2, 16, 4)  # one map a clip: 4 x 4 places
+    assert found["image"][0].tokens.shape == (24, 2, 18, 4)  # two pictures a clip: 2 times of 3 x 3 places
+    assert found["video"][1].features[0].any(axis=1).sum() == 0, "nothing moves"
 
 
 def test_tables_keep_their_tokens(tmp_path):
