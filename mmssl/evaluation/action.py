@@ -285,6 +285,7 @@ def _scores(
             "test_clips": int(sum(len(fold.test) for fold in clips.folds)),
             "classes": list(clips.classes),
             "folds": len(clips.folds),
+            "fold_names": [fold.name for fold in clips.folds],
             "split": clips.how,
             "train_share": TRAIN_SHARE,
             "seeds": seeds,

@@ -69,6 +69,8 @@ def test_the_program_writes_results_and_leaves_one_group_out(world, tmp_path, ca
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert stored == json.loads(json.dumps(results))
     assert stored["folds"] == 4
+    assert stored["fold_names"] == ["0", "1", "2", "3"]
+    assert np.shape(stored["linear"]["pretrained"]["folds"]["seeds"]) == (4, 2)
     assert stored["test_clips"] == 24
     assert len(stored["linear"]["pretrained"]["seeds"]) == 2
     assert stored["protocol"] == {"linear": "action-linear-v1", "knn": "action-knn-v1"}
