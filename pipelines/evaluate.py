@@ -16,9 +16,11 @@ from rich.table import Table
 from mmssl.clip import Span
 from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
+from mmssl.evaluation.action import DEFAULT_PROBES
 from mmssl.evaluation.feature_cache import open_cache
 from mmssl.evaluation.per_clip import NAME, PerClip
-from mmssl.evaluation.scores import Scores
+from mmssl.evaluation.scores import COLUMNS, RETRIEVAL_COLUMNS, Scores
+from mmssl.evaluation.tokens import GIGABYTES, TOKENS
 from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
@@ -41,9 +43,12 @@ def action(
     workers: int = 2,
     batch_size: int = 64,
     device: str | None = None,
+    probes: list[str] | None = None,
+    tokens: int = TOKENS,
+    token_gigabytes: float = GIGABYTES,
     compare: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Linear probe and nearest neighbours on frozen features of labelled clips; writes results.json.
+    """Probes of frozen features of labelled clips: linear, nearest neighbours and others; writes results.json.
 
     Args:
         encoders: run folder of `mmssl pretrain`, its encoders folder, or a YAML file that names classes of encoders.
@@ -63,6 +68,9 @@ def action(
         workers: decode processes.
         batch_size: clips at a time.
         device: cpu or cuda; the fastest there is unless given.
+        probes: any of linear, knn, retrieval, attentive; linear and knn unless given.
+        tokens: the most places of a view that the attentive probe looks at.
+        token_gigabytes: the most memory for them, all encoders together.
         compare: other runs, evaluated in the same way before, to be put beside this one in one table.
     """
     begin = time.perf_counter()
@@ -89,6 +97,9 @@ def action(
             workers=workers,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             cache=open_cache(evaluation_folder(encoders) / "features", features),
+            probes=DEFAULT_PROBES if probes is None else probes,
+            tokens=tokens,
+            token_gigabytes=token_gigabytes,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     results: dict[str, Any] = scores.as_dict() | {
@@ -99,7 +110,7 @@ def action(
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
     path = write_results(folder, results, scores.per_clip)
-    _print(console, scores.about, scores.rows(), scores.sentences())
+    _print(console, scores)
     console.print(f"{path}", soft_wrap=True)
     if compare is not None:
         from pipelines.compare import compare_with
@@ -151,17 +162,12 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def _print(
-    console: Console, about: Any, rows: Sequence[tuple[str, str, str, str, str]], sentences: Sequence[str]
-) -> None:
-    protocols = " and ".join(about["protocol"].values())
-    table = Table(title=f"Actions by the frozen encoder '{about['encoder']}': {protocols}")
-    table.add_column("accuracy in %", no_wrap=True)
-    for name in ("video", "std of seeds", "clip", "mean of classes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+def _print(console: Console, scores: Scores) -> None:
+    about = scores.about
+    title = f"Actions by the frozen encoder '{about['encoder']}': {', '.join(about['protocol'].values())}"
+    _table(console, title, COLUMNS, scores.rows())
+    if found := scores.retrieval_rows():
+        _table(console, "Is a clip of the same class among the k nearest train clips?", RETRIEVAL_COLUMNS, found)
     console.print(
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
         f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
@@ -175,8 +181,17 @@ def _print(
         markup=False,
         highlight=False,
     )
-    for sentence in sentences:
+    for sentence in scores.sentences():
         console.print(sentence, markup=False, highlight=False)
     if about["left_out"]:
         key, cause = next(iter(about["left_out"].items()))
         console.print(f"{len(about['left_out'])} clips left out, for instance '{key}': {cause}", markup=False)
+
+
+def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

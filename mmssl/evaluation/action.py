@@ -1,14 +1,14 @@
-"""Action recognition by frozen features: linear probe and nearest neighbours, pretrained beside random init.
+"""Action recognition by frozen features: the chosen probes on one pass over the clips, pretrained beside random init.
 
 Seed s means: another random initialisation (of the baseline), another 80 % of each class's train clips, another
-start of the head. Pretrained and random init are paired by seed and clip. What the source files' size, length and
-rate alone tell (`file_facts`) stands beside them, because clips cropped action by action can be told apart without
-looking at them.
+start of the head. Pretrained and random init are paired by seed and clip. Beside them stands what needs no network:
+the source files' size, length and rate (`file_facts`), because clips cropped action by action can be told apart
+without looking at them, and the motion energy and colours of the same frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,19 @@ from mmssl.evaluation.folds import (
     official_folds,
     recorded_together,
 )
-from mmssl.evaluation.knn import PROTOCOL as KNN
-from mmssl.evaluation.knn import knn_scores, neighbours_for
-from mmssl.evaluation.linear import PROTOCOL as LINEAR
-from mmssl.evaluation.linear import fit_chosen
-from mmssl.evaluation.per_clip import PerClip
+from mmssl.evaluation.judged import hits_of_clips
+from mmssl.evaluation.probes import PROBES, chosen_probes
+from mmssl.evaluation.probing import Seen
+from mmssl.evaluation.retrieval import RetrievalChance
 from mmssl.evaluation.scores import Judged, Scores
-from mmssl.metrics.statistics import paired_difference, verdict
+from mmssl.evaluation.tokens import GIGABYTES, TOKENS
+from mmssl.evaluation.without_network import file_facts as file_facts
+from mmssl.evaluation.without_network import pixel_bundles
+from mmssl.metrics.statistics import Interval, paired_difference, verdict
 from mmssl.nn.encoders import Encoders
 
-FACTS = ("width", "height", "seconds", "frame_rate")
 MODELS = ("pretrained", "random_init")
+DEFAULT_PROBES = ("linear", "knn")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ def evaluate_action(
     autocast: bool = False,
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
+    probes: Sequence[str] = DEFAULT_PROBES,
+    tokens: int = TOKENS,
+    token_gigabytes: float = GIGABYTES,
 ) -> Scores:
     """Evaluate the encoders of a run on labelled clips.
 
@@ -105,15 +110,22 @@ def evaluate_action(
         autocast: whether all encoders run in bfloat16; features and probes stay as they are.
         cache: where features are looked up and kept.
         progress: called with (clips done, clips in all) of each pass.
+        probes: names of `PROBES`.
+        tokens: the most tokens a view that the attentive probe sees.
+        token_gigabytes: bound of the tokens' memory.
 
     Raises:
-        UserError: the sets do not fit each other, or clips have no labels.
+        UserError: the sets do not fit each other, clips have no labels, or a probe is unknown.
     """
+    asked = chosen_probes(probes)
     if seeds < 1:
         raise UserError(f"seeds is {seeds}; at least 1 is needed, 5 for a comparison")
     sets = given_sets(shards, train, test, group)
     bundles = [Encoders.from_pretrained(encoders)]
     bundles += [Encoders.from_pretrained(encoders, random_init=True, seed=s) for s in range(seeds)]
+    pixels = pixel_bundles(encoder) if bundles[0][encoder].modality in ("image", "video") else {}
+    bundles += pixels.values()
+    with_tokens = any(probe.takes == "tokens" for probe in asked.values())
     made = [
         extract_all(
             bundles,
@@ -128,12 +140,15 @@ def evaluate_action(
             autocast=autocast,
             cache=cache,
             progress=progress,
+            tokens=tokens if with_tokens else 0,
+            token_gigabytes=token_gigabytes,
         )
         for one in sets
     ]
     tables = [join([one[number] for one in made]) for number in range(len(bundles))]
     clips = arrange(tables[0], sizes=[len(one[0]) for one in made], group=group)
-    scores = probe(tables[0], tables[1:], clips, device)
+    free = dict(zip(pixels, tables[1 + seeds :], strict=True))
+    scores = probe(tables[0], tables[1 : 1 + seeds], clips, device, list(asked), free)
     return replace(scores, about={**scores.about, "features": told_of(tables)})
 
 
@@ -181,110 +196,123 @@ def probe(
     random_init: Sequence[FeatureTable],
     clips: Clips,
     device: torch.device | str = "cpu",
+    probes: Sequence[str] = DEFAULT_PROBES,
+    pixels: Mapping[str, FeatureTable] | None = None,
 ) -> Scores:
     """Fit and judge all probes over seeds and folds.
+
+    What needs no network (`file_facts`, `pixels`) has vectors and no tokens: a probe of tokens is compared with what
+    the linear probe makes of them.
 
     Args:
         pretrained: features of the trained encoder, one for all seeds or one a seed (several pretrainings).
         random_init: features of one random initialisation a seed, of the same clips.
         clips: labels and folds.
-        device: where the linear probes are fitted.
+        device: where the probes are fitted.
+        probes: names of `PROBES`.
+        pixels: features of the same clips that need no network, by name.
     """
-    seeds, n, classes = len(random_init), len(clips.keys), len(clips.classes)
+    asked, seeds, classes = chosen_probes(probes), len(random_init), len(clips.classes)
     trained = [pretrained] * seeds if isinstance(pretrained, FeatureTable) else list(pretrained)
     if len(trained) != seeds:
         raise ValueError(f"{len(trained)} trained encoders cannot be paired with {seeds} random initialisations")
-    linear = {model: Judged.empty(seeds, n) for model in MODELS}
-    knn = {model: Judged.empty(seeds, n) for model in MODELS}
     facts = file_facts(trained[0].metas)
-    if facts is not None:
-        linear["file_facts"] = Judged.empty(seeds, n)
-    majority, neighbours = [], set()
+    free = {} if facts is None else {"file_facts": Seen(facts)}
+    free |= {name: Seen(table.features) for name, table in (pixels or {}).items()}
+    judge_of = {name: name if one.takes == "vectors" else "linear" for name, one in asked.items()}
+    judged: dict[str, dict[str, Judged]] = {}
+    for name in PROBES:
+        models = [*MODELS] * (name in asked) + [*free] * (name in judge_of.values())
+        if models:
+            judged[name] = {model: Judged.empty(seeds, len(clips.keys)) for model in models}
+    majority: list[tuple[float, int]] = []
+    chosen: dict[str, dict[str, set[float]]] = {}
+    chance = RetrievalChance()
     for seed in range(seeds):
-        for fold in clips.folds:
+        seen = {"pretrained": _seen(trained[seed]), "random_init": _seen(random_init[seed]), **free}
+        for number, fold in enumerate(clips.folds):
             part = drawn_part([clips.keys[i] for i in fold.train], clips.labels[fold.train], seed)
             rows = fold.train[part]
             labels, tested = clips.labels[rows], clips.labels[fold.test]
-            features = {"pretrained": trained[seed].features, "random_init": random_init[seed].features}
-            if facts is not None:
-                features["file_facts"] = facts
-            k = neighbours_for(labels)
-            neighbours.add(k)
-            for model, table in features.items():
-                fitted = fit_chosen(table[rows], labels, classes, groups=clips.groups[rows], seed=seed, device=device)
-                linear[model].put(seed, fold.test, fitted.probabilities(table[fold.test]), tested)
-                if model in knn:
-                    votes = knn_scores(table[rows], labels, table[fold.test], classes, k)
-                    knn[model].put(seed, fold.test, votes[:, None], tested)
+            for name, model, found in _each(judged):
+                answers = PROBES[name](
+                    seen[model].part(rows),
+                    labels,
+                    seen[model].part(fold.test),
+                    classes,
+                    groups=clips.groups[rows],
+                    seed=seed,
+                    device=device,
+                )
+                found.put(seed, fold.test, answers.scores, tested, number, answers.similarity, labels)
+                if model == "pretrained":
+                    for setting, value in answers.chosen.items():
+                        chosen.setdefault(name, {}).setdefault(setting, set()).add(value)
             most = np.bincount(labels, minlength=classes).argmax()
             majority.append((float((tested == most).sum()), len(tested)))
-    return _scores(trained[0].about, clips, {"linear": linear, "knn": knn}, majority, seeds, sorted(neighbours))
+            chance.add(labels, tested)
+    return _scores(trained[0].about, clips, judged, judge_of, majority, seeds, chosen, chance)
+
+
+def _seen(table: FeatureTable) -> Seen:
+    return Seen(table.features, table.tokens)
+
+
+def _each(judged: Mapping[str, Mapping[str, Judged]]) -> Iterator[tuple[str, str, Judged]]:
+    return ((name, model, found) for name, models in judged.items() for model, found in models.items())
 
 
 def _scores(
     about: Mapping[str, Any],
     clips: Clips,
     probes: Mapping[str, Mapping[str, Judged]],
+    judge_of: Mapping[str, str],
     majority: Sequence[tuple[float, int]],
     seeds: int,
-    neighbours: Sequence[int],
+    chosen: Mapping[str, Mapping[str, set[float]]],
+    chance: RetrievalChance,
 ) -> Scores:
-    differences, verdicts = {}, {}
-    for name, models in probes.items():
-        ours, theirs = models["pretrained"].video, models["random_init"].video
-        tested = ~np.isnan(ours[0])
-        differences[name] = paired_difference(ours[:, tested], theirs[:, tested], clips.groups[tested])
-        verdicts[name] = verdict(differences[name])
+    def gap(ours: Judged, theirs: Judged) -> Interval:
+        tested = ours.tested()
+        return paired_difference(ours.video[:, tested], theirs.video[:, tested], clips.groups[tested])
+
+    models, differences, beside = {}, {}, {}
+    for name, judge in judge_of.items():
+        ours = probes[name]["pretrained"]
+        free = {model: found for model, found in probes[judge].items() if model not in MODELS}
+        models[name] = {model: found.as_dict(clips.labels, clips.groups) for model, found in probes[name].items()}
+        if judge not in judge_of:  # what the linear probe makes of pixels, where it is not asked for by itself
+            for model, found in free.items():
+                models[name][f"{model}_by_{judge}_probe"] = found.as_dict(clips.labels, clips.groups)
+        differences[name] = gap(ours, probes[name]["random_init"])
+        beside[name] = {model: gap(ours, found) for model, found in free.items()}
+    first = next(iter(judge_of))
     return Scores(
         name="action",
         about={
-            "protocol": {"linear": LINEAR, "knn": KNN},
+            "protocol": {name: PROBES[name].protocol for name in judge_of},
             **about,
             "clips": len(clips.keys),
             "test_clips": int(sum(len(fold.test) for fold in clips.folds)),
             "classes": list(clips.classes),
             "folds": len(clips.folds),
+            "fold_names": [fold.name for fold in clips.folds],
             "split": clips.how,
             "train_share": TRAIN_SHARE,
             "seeds": seeds,
-            "neighbours": list(neighbours),
+            "chosen": {n: {s: sorted(v) for s, v in settings.items()} for n, settings in chosen.items()},
+            "confusion_of": first,
             "accuracy": "video accuracy: probabilities averaged over views; fractions",
         },
-        models={n: {m: judged.as_dict(clips.labels) for m, judged in models.items()} for n, models in probes.items()},
+        models=models,
         baselines={
             "chance": 1.0 / len(clips.classes),
             "majority": sum(hits for hits, _ in majority) / sum(count for _, count in majority),
         },
         differences=differences,
-        verdicts=verdicts,
-        confusion=probes["linear"]["pretrained"].confusion(clips.labels, len(clips.classes)),
-        per_clip=_per_clip(clips, probes),
+        verdicts={name: verdict(found) for name, found in differences.items()},
+        confusion=probes[first]["pretrained"].confusion(clips.labels, len(clips.classes)),
+        beside=beside,
+        per_clip=hits_of_clips(clips.keys, clips.groups, probes),
+        retrieval_chance=chance.as_dict() if "retrieval" in judge_of else {},
     )
-
-
-def _per_clip(clips: Clips, probes: Mapping[str, Mapping[str, Judged]]) -> PerClip:
-    """The hits of the clips that were tested."""
-    tested = np.flatnonzero(~np.isnan(next(iter(probes["linear"].values())).video).all(axis=0))
-    hits = {
-        f"{name}/{model}": judged.video[:, tested]
-        for name, models in probes.items()
-        for model, judged in models.items()
-    }
-    keys, groups = ([values[i] for i in tested] for values in (clips.keys, clips.groups))
-    return PerClip(tuple(keys), tuple(str(group) for group in groups), hits)
-
-
-def file_facts(metas: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
-    """Float32 [N, 1, 4]: logarithms of the original width, height, seconds and frame rate; None where they say nothing.
-
-    A fact that a clip lacks counts as 1 (a logarithm of 0).
-    """
-    facts = np.zeros((len(metas), 1, len(FACTS)), dtype=np.float32)
-    for row, meta in enumerate(metas):
-        original = meta.get("original")
-        values = original if isinstance(original, Mapping) else {}
-        for column, name in enumerate(FACTS):
-            value = values.get(name)
-            if isinstance(value, int | float) and value > 0:
-                facts[row, 0, column] = np.log(value)
-    return facts if (facts.std(axis=0) > 1e-6).any() else None

@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class FeatureCache:
 
     def put(self, key: str, table: FeatureTable) -> None:
         """Keep a table; a folder that cannot be written is said as a warning, for the features are there."""
-        kept = FeatureTable(table.keys, table.features, table.labels, table.metas, {**table.about, "cache_key": key})
+        kept = replace(table, about={**table.about, "cache_key": key})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             kept.save(self.path(key))

@@ -9,6 +9,7 @@ The file is an ``.npz`` without pickles, format ``mmssl-features-2``:
 | `labels` | text [N] | their labels, empty where there is none |
 | `labelled` | bool [N] | whether a clip has a label |
 | `metas` | uint8 | UTF-8 bytes of a JSON list of N objects, the clips' descriptions |
+| `tokens` | float16 [N, V, L, C] | the last map pooled to L places; only where they were asked for |
 | `about` | uint8 | UTF-8 bytes of a JSON object, how the features were made; its `format` names the format |
 """
 
@@ -43,6 +44,7 @@ class FeatureTable:
         metas: the json member of each clip.
         about: how they were made: encoder, spans, size, views, anchor, decoder, the keys left out with the cause, the
             decoder's calls and how many clips came from the cache.
+        tokens: float16 [N, V, L, C], the encoder's last map pooled to L places; None unless they were asked for.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +52,7 @@ class FeatureTable:
     labels: tuple[str | None, ...]
     metas: tuple[Mapping[str, Any], ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.features.dtype != np.float32:
@@ -57,6 +60,8 @@ class FeatureTable:
         for name in ("keys", "labels", "metas"):
             if len(getattr(self, name)) != len(self.features):
                 raise ValueError(f"{len(self.features)} features but {len(getattr(self, name))} {name}")
+        if self.tokens is not None and (self.tokens.ndim != 4 or self.tokens.shape[:2] != self.features.shape[:2]):
+            raise ValueError(f"tokens must be [N, V, L, C] of {self.features.shape[:2]}, got {self.tokens.shape}")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -79,6 +84,7 @@ class FeatureTable:
                     labelled=np.array([label is not None for label in self.labels], dtype=bool),
                     metas=_json(list(self.metas)),
                     about=_json(dict(self.about) | {"format": FORMAT}),
+                    **({} if self.tokens is None else {"tokens": self.tokens}),  # type: ignore[arg-type]
                 )
                 file.flush()
                 os.fsync(file.fileno())
@@ -108,6 +114,7 @@ class FeatureTable:
                     labels=tuple(label if there else None for label, there in labels),
                     metas=tuple(json.loads(stored["metas"].tobytes())),
                     about={name: value for name, value in about.items() if name != "format"},
+                    tokens=stored["tokens"] if "tokens" in stored.files else None,
                 )
         except DAMAGES as error:
             raise UserError(f"features '{path}' cannot be read ({error}); extract them again") from error
@@ -126,6 +133,7 @@ def join(tables: Sequence[FeatureTable]) -> FeatureTable:
         labels=tuple(label for table in tables for label in table.labels),
         metas=tuple(meta for table in tables for meta in table.metas),
         about=about,
+        tokens=None if any(t.tokens is None for t in tables) else np.concatenate([t.tokens for t in tables]),  # type: ignore[misc]
     )
 
 

@@ -21,12 +21,14 @@ from mmssl.data.stream import Stream
 from mmssl.errors import UserError
 from mmssl.evaluation.feature_cache import FeatureCache, is_lasting, shards_digest, table_key
 from mmssl.evaluation.feature_table import FeatureTable, join
+from mmssl.evaluation.tokens import GIGABYTES, TokenStore, tokens_of
 from mmssl.nn.encoders import Encoders
 from mmssl.ops.flow_input import to_pixels, without_pan
 
 __all__ = ["FeatureTable", "Progress", "extract", "extract_all", "join"]
 
-MODALITIES = ("image", "video", "audio", "flow")
+PICTURES = ("image", "video")
+MODALITIES = (*PICTURES, "audio", "flow")
 LACKS = {"audio": "has no sound", "flow": "has no motion vectors"}
 DECODER = "pyav"
 Anchor = Literal["centre", "even"]
@@ -79,6 +81,8 @@ def extract_all(
     autocast: bool = False,
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
+    tokens: int = 0,
+    token_gigabytes: float = GIGABYTES,
 ) -> list[FeatureTable]:
     """Features of every clip of the shards by several bundles, each clip decoded once.
 
@@ -102,15 +106,19 @@ def extract_all(
         autocast: whether they run in bfloat16; the features stay float32.
         cache: where tables are looked up and kept; nothing is kept without one.
         progress: called with (clips done, clips in all).
+        tokens: the most tokens a view that are kept of each bundle's last map; 0 keeps none.
+        token_gigabytes: bound of the tokens' memory, all bundles together.
 
     Raises:
-        UserError: the encoder is missing or of another modality, or no clip has what it needs.
+        UserError: the encoder is missing or of another modality, no clip has what it needs, or the tokens do not fit
+            into their bound.
     """
     parts = [bundle[encoder].to(device).eval() for bundle in bundles]
     view = _View.of(parts, encoder, picture, size, views)
     precision = "bfloat16" if autocast else "float32"
+    store = TokenStore(len(parts), tokens, token_gigabytes)
     if cache is None:
-        return _run(parts, shards, view, batch_size, workers, device, precision, progress)[0]
+        return _run(parts, shards, view, batch_size, workers, device, precision, progress, store)[0]
     digest = shards_digest(shards)
     keys = [
         table_key(
@@ -123,6 +131,7 @@ def extract_all(
             anchor=view.anchor,
             precision=precision,
             device=torch.device(device).type,
+            tokens=tokens,
         )
         for part, bundle in zip(parts, bundles, strict=True)
     ]
@@ -135,7 +144,8 @@ def extract_all(
     missing = {key: part for key, part in zip(keys, parts, strict=True) if key not in tables}
     if missing:
         wanted = list(missing.values())
-        made, lasting = _run(wanted, shards, view, batch_size, workers, device, precision, progress)
+        store = TokenStore(len(wanted), tokens, token_gigabytes)
+        made, lasting = _run(wanted, shards, view, batch_size, workers, device, precision, progress, store)
         for key, table in zip(missing, made, strict=True):
             tables[key] = table
             if lasting:
@@ -160,7 +170,9 @@ class _View:
             raise UserError(
                 f"encoder '{encoder}' is of modality '{modality}'; features are of image, video, audio or flow"
             )
-        if len({(part.modality, getattr(part, "rate", None)) for part in parts}) > 1:
+        # Encoders of frames and of clips are shown the same frames.
+        kinds = {("pictures" if p.modality in PICTURES else p.modality, getattr(p, "rate", None)) for p in parts}
+        if len(kinds) > 1:
             raise UserError(f"the encoders '{encoder}' take different inputs; extract their features one by one")
         if modality == "flow" and picture.count < 2:
             raise UserError("movement needs at least two frames; give a longer view or a higher rate")
@@ -180,6 +192,7 @@ def _run(
     device: torch.device | str,
     precision: str,
     progress: Progress | None,
+    store: TokenStore,
 ) -> tuple[list[FeatureTable], bool]:
     """One pass over the shards for all encoders; also whether another pass would leave the same clips out."""
     rows: list[list[np.ndarray]] = [[] for _ in parts]
@@ -204,10 +217,15 @@ def _run(
         total = stream.plan.samples
         for batch, truth in stream:
             kept = _kept_rows(batch, truth, view.modality, left_out)
+            seen = []
             for own, part in zip(rows, parts, strict=True):
                 if kept:
                     inputs = (_input(batch, view, number, part) for number in range(view.window.views))
-                    own.append(_encode(part, inputs, view.modality, precision == "bfloat16")[kept])
+                    vectors, maps = _encode(part, inputs, precision == "bfloat16", store.limit)
+                    own.append(vectors[kept])
+                    seen.append(None if maps is None else maps[kept])
+            if store.limit and kept:
+                store.add(seen, total)
             keys += [truth.keys[row] for row in kept]
             labels += [truth.labels[row] for row in kept]
             metas += [truth.metas[row] for row in kept]
@@ -230,9 +248,10 @@ def _run(
         "clips_from_cache": 0,
         "left_out": left_out,
     }
+    shared = tuple(labels), tuple(metas), about
     tables = [
-        FeatureTable(tuple(keys), np.concatenate(own).astype(np.float32), tuple(labels), tuple(metas), about)
-        for own in rows
+        FeatureTable(tuple(keys), np.concatenate(own).astype(np.float32), *shared, tokens=store.of(number))
+        for number, own in enumerate(rows)
     ]
     return tables, is_lasting(counters)
 
@@ -263,7 +282,8 @@ def _input(batch: Batch, view: _View, number: int, part: Any) -> torch.Tensor:
         heard: torch.Tensor = part.frontend(batch.audio[:, number])
         return heard
     make = _flow if view.modality == "flow" else _frames
-    return batch.once(("features", view, number), lambda: make(batch, view, number))
+    made = batch.once(("features", view, number), lambda: make(batch, view, number))
+    return made.transpose(1, 2) if {view.modality, part.modality} == set(PICTURES) else made
 
 
 def _frames(batch: Batch, view: _View, number: int) -> torch.Tensor:
@@ -280,18 +300,20 @@ def _flow(batch: Batch, view: _View, number: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def _encode(part: Any, inputs: Iterable[torch.Tensor], modality: str, autocast: bool) -> np.ndarray:
-    """Float32 [B, V, D]."""
-    pooled = []
+def _encode(
+    part: Any, inputs: Iterable[torch.Tensor], autocast: bool, tokens: int = 0
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Float32 [B, V, D], and with `tokens` float16 [B, V, L, C] or None."""
+    pooled, maps = [], []
     for x in inputs:
+        frames = x.shape[1] if part.modality == "image" else 1
         with torch.autocast(x.device.type, torch.bfloat16) if autocast else nullcontext():
-            if modality == "image":
-                rows, frames = x.shape[:2]
-                vectors = part(x.flatten(0, 1)).pooled.float().unflatten(0, (rows, frames)).mean(dim=1)
-            else:
-                vectors = part(x).pooled.float()
-        pooled.append(vectors.cpu())
+            found = part(x.flatten(0, 1) if part.modality == "image" else x)
+        pooled.append(found.pooled.float().unflatten(0, (-1, frames)).mean(dim=1).cpu())
+        if tokens:
+            maps.append(tokens_of(found, frames, tokens))
     stacked = torch.stack(pooled, dim=1).numpy()
     if not np.isfinite(stacked).all():
         raise UserError("the encoder gives features that are not finite; its weights are broken, train it again")
-    return stacked
+    with_tokens = [m for m in maps if m is not None]
+    return stacked, torch.stack(with_tokens, dim=1).numpy() if with_tokens else None

@@ -7,7 +7,12 @@ network nearly all point one way, and cosines about the origin would not tell th
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+import torch
+
+from mmssl.evaluation.probing import Answers, Seen
 
 PROTOCOL = "action-knn-v1"
 NEIGHBOURS = 20
@@ -48,3 +53,26 @@ def knn_scores(
     votes = np.zeros((len(test), classes))
     np.add.at(votes, (np.arange(len(test))[:, None], labels[nearest]), weight)
     return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+
+
+class NearestNeighbours:
+    """Votes of the nearest train clips, as a probe."""
+
+    protocol = PROTOCOL
+    takes: Literal["vectors", "tokens"] = "vectors"
+
+    def __call__(
+        self,
+        train: Seen,
+        labels: np.ndarray,
+        test: Seen,
+        classes: int,
+        *,
+        groups: np.ndarray,
+        seed: int,
+        device: torch.device | str,
+    ) -> Answers:
+        """See `Probe`."""
+        k = neighbours_for(labels)
+        votes = knn_scores(train.features, labels, test.features, classes, k)
+        return Answers(votes[:, None], chosen={"neighbours": k})

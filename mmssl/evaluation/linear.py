@@ -8,12 +8,14 @@ then the probe is fitted on all of train. Equal to scikit-learn's LogisticRegres
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from mmssl.evaluation.folds import validation_rows
+from mmssl.evaluation.probing import Answers, Seen
 from mmssl.metrics.classification import top_k_accuracy
 
 PROTOCOL = "action-linear-v1"
@@ -132,18 +134,40 @@ def fit_chosen(
     if held.any():
         rows, targets = _flat(features[~held], labels[~held])
         candidates = fit(rows, targets, classes, STRENGTHS, seed, device)
-        judged = [_judge(probe, features[held], labels[held]) for probe in candidates]
+        judged = [merit(probe.probabilities(features[held]), labels[held]) for probe in candidates]
         strength = STRENGTHS[max(range(len(judged)), key=judged.__getitem__)]
     rows, targets = _flat(features, labels)
     return fit(rows, targets, classes, (strength,), seed, device)[0]
+
+
+class Linear:
+    """`fit_chosen` as a probe."""
+
+    protocol = PROTOCOL
+    takes: Literal["vectors", "tokens"] = "vectors"
+
+    def __call__(
+        self,
+        train: Seen,
+        labels: np.ndarray,
+        test: Seen,
+        classes: int,
+        *,
+        groups: np.ndarray,
+        seed: int,
+        device: torch.device | str,
+    ) -> Answers:
+        """See `Probe`."""
+        fitted = fit_chosen(train.features, labels, classes, groups=groups, seed=seed, device=device)
+        return Answers(fitted.probabilities(test.features), chosen={"strength": fitted.strength})
 
 
 def _flat(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.reshape(-1, features.shape[-1]), np.repeat(labels, features.shape[1])
 
 
-def _judge(probe: LinearProbe, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Accuracy, then mean log likelihood where accuracies are equal (they often are on few clips)."""
-    scores = probe.probabilities(features).mean(axis=1)
+def merit(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Accuracy, then mean log likelihood where accuracies are equal (they often are on few clips), of [N, V, C]."""
+    scores = probabilities.mean(axis=1)
     likelihood = np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12))
     return top_k_accuracy(scores, labels), float(likelihood.mean())

@@ -8,57 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from mmssl.evaluation.judged import RECALL_AT, Judged
 from mmssl.evaluation.per_clip import PerClip
-from mmssl.metrics.classification import confusion_matrix, mean_class_accuracy, top_k_hits
-from mmssl.metrics.statistics import Interval
+from mmssl.metrics.statistics import Interval, verdict
 
+__all__ = ["Judged", "Scores"]
 
-@dataclass(frozen=True)
-class Judged:
-    """How one model did on N test clips under S seeds.
-
-    Args:
-        video: float64 [S, N], hits of the views' mean probabilities.
-        clip: float64 [S, N], mean hits of the views by themselves.
-        predicted: int64 [S, N].
-    """
-
-    video: np.ndarray
-    clip: np.ndarray
-    predicted: np.ndarray
-
-    @classmethod
-    def empty(cls, seeds: int, clips: int) -> Judged:
-        """Nothing judged yet: NaN everywhere."""
-        nan = np.full((seeds, clips), np.nan)
-        return cls(nan, nan.copy(), np.full((seeds, clips), -1))
-
-    def put(self, seed: int, rows: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:
-        """Judge probabilities [n, V, C] of the clips `rows` against their labels [n]."""
-        n, views, classes = scores.shape
-        mean = scores.mean(axis=1)
-        self.video[seed, rows] = top_k_hits(mean, labels)
-        flat = top_k_hits(scores.reshape(n * views, classes), np.repeat(labels, views))
-        self.clip[seed, rows] = flat.reshape(n, views).mean(axis=1)
-        self.predicted[seed, rows] = mean.argmax(axis=1)
-
-    def as_dict(self, labels: np.ndarray) -> dict[str, Any]:
-        """Mean and standard deviation over seeds, and each seed's score, as fractions."""
-        tested = ~np.isnan(self.video[0])
-        by_seed = self.video[:, tested].mean(axis=1)
-        by_class = [mean_class_accuracy(row[tested], labels[tested]) for row in self.video]
-        return {
-            "mean": float(by_seed.mean()),
-            "std": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0,
-            "seeds": [float(v) for v in by_seed],
-            "clip_accuracy": float(self.clip[:, tested].mean()),
-            "mean_class_accuracy": float(np.mean(by_class)),
-        }
-
-    def confusion(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """Int64 [C, C], true classes in rows, summed over seeds."""
-        rows, tested = len(self.video), ~np.isnan(self.video[0])
-        return confusion_matrix(self.predicted[:, tested].ravel(), np.tile(labels[tested], rows), classes)
+COLUMNS = ("accuracy in %", "video [95 %]", "std seeds", "std folds", "clip", "mean of classes", "top-5")
+RETRIEVAL_COLUMNS = ("nearest train clips, in %", *(f"R@{k}" for k in RECALL_AT), "median rank")
 
 
 @dataclass(frozen=True)
@@ -72,7 +29,10 @@ class Scores:
         baselines: trivial predictors by name, fractions.
         differences: probe -> pretrained minus random init, paired by seed and clip.
         verdicts: probe -> what may be said of the difference.
-        confusion: int64 [C, C] of the pretrained linear probe, true classes in rows, summed over seeds.
+        confusion: int64 [C, C] of the pretrained encoder by the first probe (linear where it is among them), true
+            classes in rows, summed over seeds and folds.
+        beside: probe -> baseline that needs no network -> pretrained minus it, paired by seed and clip.
+        retrieval_chance: R@k by k and `median_rank` of a random order, in closed form, where clips were retrieved.
         per_clip: hits of each test clip by "probe/model", for comparisons of runs.
     """
 
@@ -83,6 +43,8 @@ class Scores:
     differences: Mapping[str, Interval]
     verdicts: Mapping[str, str]
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    beside: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    retrieval_chance: Mapping[str, float] = field(default_factory=dict)
     per_clip: PerClip | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,29 +56,78 @@ class Scores:
             }
             for probe, models in self.models.items()
         }
+        beside = {
+            probe: {name: gap.as_dict() | {"verdict": verdict(gap)} for name, gap in gaps.items()}
+            for probe, gaps in self.beside.items()
+        }
         return {
             "evaluation": self.name,
             **self.about,
             "baselines": dict(self.baselines),
             **self.baselines,
             **probes,
+            "beside": beside,
+            **({"retrieval_chance": dict(self.retrieval_chance)} if self.retrieval_chance else {}),
             "confusion": self.confusion.tolist(),
         }
 
-    def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """The table for a person: name, accuracy, standard deviation, clip and mean class accuracy, in per cent."""
-        table = []
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table for a person, in per cent, columns as in `COLUMNS`."""
+        table: list[tuple[str, ...]] = []
         for probe, models in self.models.items():
             for model, found in models.items():
-                numbers = [f"{100 * found[k]:.1f}" for k in ("mean", "std", "clip_accuracy", "mean_class_accuracy")]
-                table.append((f"{probe}: {model.replace('_', ' ')}", *numbers))
-        table += [(name.replace("_", " "), f"{100 * v:.1f}", "", "", "") for name, v in self.baselines.items()]
-        return table  # type: ignore[return-value]
+                low, high = found.get("interval", (None, None))
+                spread = "" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+                table.append(
+                    (
+                        f"{probe}: {_words(model)}",
+                        f"{100 * found['mean']:.1f}{spread}",
+                        f"{100 * found['std']:.1f}",
+                        _percent(found.get("folds", {}).get("std")),
+                        _percent(found.get("clip_accuracy")),
+                        _percent(found.get("mean_class_accuracy")),
+                        _percent(found.get("top5_accuracy")),
+                    )
+                )
+        return table + [(_words(name), f"{100 * v:.1f}", *[""] * 5) for name, v in self.baselines.items()]
+
+    def retrieval_rows(self) -> list[tuple[str, ...]]:
+        """The table of retrieval, columns as in `RETRIEVAL_COLUMNS`; empty where nothing was retrieved."""
+        table = [
+            (
+                _words(model),
+                *(_percent(found["recall_at"][str(k)]) for k in RECALL_AT),
+                f"{found['median_rank']:.1f}",
+            )
+            for models in self.models.values()
+            for model, found in models.items()
+            if "recall_at" in found
+        ]
+        if self.retrieval_chance:
+            chance = self.retrieval_chance
+            found = (_percent(chance[str(k)]) for k in RECALL_AT)
+            table.append(("chance, closed form", *found, f"{chance['median_rank']:.1f}"))
+        return table
 
     def sentences(self) -> list[str]:
-        """What may be said of pretrained against random init, a line a probe."""
-        return [
-            f"{probe}: pretrained minus random init {100 * d.mean:+.1f} points "
-            f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]: {self.verdicts[probe]}"
-            for probe, d in self.differences.items()
-        ]
+        """Every claim that may be made, with its interval: pretrained against random init and against what is free."""
+        told = []
+        for probe, gap in self.differences.items():
+            told.append(_claim(probe, "random init", gap, self.verdicts[probe]))
+            told += [_claim(probe, _words(n), g, verdict(g)) for n, g in self.beside.get(probe, {}).items()]
+        return told
+
+
+def _claim(probe: str, other: str, gap: Interval, words: str) -> str:
+    return (
+        f"{probe}: pretrained minus {other} {100 * gap.mean:+.1f} points "
+        f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]: {words}"
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from mmssl.evaluation.linear import STRENGTHS, fit, fit_chosen
+from tests.batches import WINDOW, World, small_encoders
 
 
 def blobs(n, classes=5, width=24, spread=1.0, seed=0):
@@ -27,6 +31,29 @@ def test_equals_scikit_learn(strength):
     np.testing.assert_allclose(
         ours.probabilities(test), theirs.predict_proba(scaler.transform(test)), atol=2e-2 if strength < 1e-3 else 1e-3
     )
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    """Clips of a rendered world, material, drift and events mixed at random; the label is material and drift."""
+    world = World(560, replace(WINDOW, sound=None, text=False), seed=3)
+    frames = world.frames[:, 0].transpose(1, 2).float() / 255  # [N, 3, T, H, W]
+    return frames, (world.material * 2 + world.drift).numpy()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_equals_scikit_learn_on_features_of_an_encoder(rendered, seed):
+    frames, labels = rendered
+    encoder = small_encoders(seed)["video"].eval()
+    with torch.inference_mode():
+        features = torch.cat([encoder(part).pooled for part in frames.split(70)]).numpy()
+    (x, y), (test, truth) = (features[:280], labels[:280]), (features[280:], labels[280:])
+    scaler = StandardScaler().fit(x.astype(np.float64))
+    for strength, ours in zip(STRENGTHS, fit(x, y, 16, STRENGTHS, seed), strict=True):
+        theirs = LogisticRegression(C=1 / (strength * len(x)), max_iter=20000, tol=1e-7).fit(scaler.transform(x), y)
+        hits = (ours.logits(test).argmax(1) == truth).mean()
+        assert abs(hits - (theirs.predict(scaler.transform(test)) == truth).mean()) <= 0.005, strength
+    assert hits > 3 / 16
 
 
 def test_a_constant_dimension_does_no_harm():

@@ -20,6 +20,8 @@ def test_leave_one_sequence_out_and_what_the_crops_give_away(tmp_path):
     assert (found["folds"], found["test_clips"], len(found["classes"])) == (10, 60, 6)
     assert not found["left_out"]
     assert found["linear"]["file_facts"]["mean"] > 0.4, "clips were cropped action by action"
+    assert found["linear"]["motion_energy"]["mean"] > 0.55, "frame differences alone tell most of these actions"
+    assert found["linear"]["colour_histogram"]["mean"] < 0.4, "one scene"
     assert found["linear"]["pretrained"]["mean"] < 0.6
 
 
