@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmssl.errors import UserError
 from mmssl.report.comparison import HEADS, Comparison, compare, markdown, table_lines
 from mmssl.report.comparison_page import comparison_page
 from mmssl.report.runs import read_results
 from mmssl.report.shell import write_page
 from mmssl.training.files import write_whole
+from pipelines.shared import make_folder
 
 
 def run(
@@ -42,10 +42,7 @@ def compare_with(results: Path, others: Sequence[Path], out: Path, evaluation: s
 
 def write_comparison(made: Comparison, out: Path) -> dict[str, Any]:
     """Write compare.json, compare.md and index.html, and print the table."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another --out") from error
+    make_folder(out)
     found = made.as_dict()
     write_whole(out / "compare.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
     write_whole(out / "compare.md", markdown(made))

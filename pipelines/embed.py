@@ -12,7 +12,7 @@ from mmssl.errors import UserError
 from mmssl.evaluation.feature_cache import open_cache
 from mmssl.evaluation.features import extract
 from mmssl.nn.encoders import Encoders, evaluation_folder
-from pipelines.evaluate import progress_bar, span_of
+from pipelines.shared import counting_bar, view_span
 
 
 def run(
@@ -54,13 +54,13 @@ def run(
     if out.suffix != ".npz":
         raise UserError(f"'{out}' must end in .npz")
     console = Console()
-    with progress_bar(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("features", total=None)
         table = extract(
             Encoders.from_pretrained(encoders, random_init=random_init, seed=seed),
             shards,
             encoder=encoder,
-            picture=span_of(seconds, rate),
+            picture=view_span(seconds, rate),
             size=size,
             views=views,
             batch_size=batch_size,

@@ -10,11 +10,8 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mmssl.clip import Span
-from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.action import DEFAULT_PROBES
 from mmssl.evaluation.feature_cache import open_cache
@@ -24,6 +21,7 @@ from mmssl.evaluation.tokens import GIGABYTES, TOKENS
 from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
+from pipelines.shared import counting_bar, make_folder, view_span
 
 
 def action(
@@ -80,7 +78,7 @@ def action(
         find_results(compare, "action")  # what is missing is said before anything is decoded
     folder = out if out is not None else evaluation_folder(encoders) / "action"
     console = Console()
-    with progress_bar(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("features", total=None)
         scores: Scores = EVALUATIONS["action"](
             encoders,
@@ -89,7 +87,7 @@ def action(
             test,
             group=group,
             encoder=encoder,
-            picture=span_of(seconds, rate),
+            picture=view_span(seconds, rate),
             size=size,
             views=views,
             seeds=seeds,
@@ -128,10 +126,7 @@ def write_results(folder: Path, results: dict[str, Any], per_clip: PerClip | Non
         per_clip: what each clip scored, written to scores.npz beside it, for `mmssl evaluate compare`.
     """
     results.setdefault("versions", versions())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder '{folder}' cannot be made ({error.strerror}); give another --out") from error
+    make_folder(folder)
     path = folder / "results.json"
     if per_clip is not None:
         per_clip.save(folder / NAME)
@@ -139,27 +134,6 @@ def write_results(folder: Path, results: dict[str, Any], per_clip: PerClip | Non
         (folder / NAME).unlink(missing_ok=True)
     write_whole(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
     return path
-
-
-def span_of(seconds: float, rate: float) -> Span:
-    """The span of a view; UserError where it is none."""
-    try:
-        return Span(seconds, rate)
-    except ValueError as error:
-        raise UserError(f"seconds={seconds} and rate={rate}: {error}") from error
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar of clips that goes away when it is done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def _print(console: Console, scores: Scores) -> None:

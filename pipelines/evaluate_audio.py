@@ -12,8 +12,8 @@ from rich.table import Table
 
 from mmssl.evaluation.audio import AudioScores, evaluate_audio
 from mmssl.nn.encoders import evaluation_folder
-from pipelines.clip_progress import clip_progress
 from pipelines.evaluate import write_results
+from pipelines.shared import counting_bar
 
 
 def audio(
@@ -54,7 +54,7 @@ def audio(
     begin = time.perf_counter()
     folder = out if out is not None else evaluation_folder(encoders) / "audio"
     console = Console()
-    with clip_progress(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("features", total=None)
         scores = evaluate_audio(
             encoders,

@@ -15,7 +15,8 @@ from mmssl.evaluation.supervised import Recipe
 from mmssl.nn.encoders import evaluation_folder
 from pipelines.evaluate import write_results
 from pipelines.evaluate_finetune import augmentation, kept_bytes
-from pipelines.print_scores import print_scores, training_bar, view_span
+from pipelines.print_scores import print_scores
+from pipelines.shared import counting_bar, view_span
 
 
 def few_labels(
@@ -93,7 +94,7 @@ def few_labels(
         augmentation=augmentation(smallest_crop, mirror, colour),
     )
     console = Console()
-    with training_bar(console, "folds x seeds x rows") as bar:
+    with counting_bar(console, "folds x seeds x rows") as bar:
         task = bar.add_task("few labels", total=None)
         scores: FewLabelsScores = EVALUATIONS["few_labels"](
             encoders,

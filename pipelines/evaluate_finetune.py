@@ -16,7 +16,8 @@ from mmssl.evaluation.finetune import FinetuneScores
 from mmssl.evaluation.supervised import Recipe
 from mmssl.nn.encoders import evaluation_folder
 from pipelines.evaluate import write_results
-from pipelines.print_scores import print_scores, training_bar, view_span
+from pipelines.print_scores import print_scores
+from pipelines.shared import counting_bar, view_span
 
 
 def finetune(
@@ -93,7 +94,7 @@ def finetune(
         augmentation=augmentation(smallest_crop, mirror, colour),
     )
     console = Console()
-    with training_bar(console, "trainings") as bar:
+    with counting_bar(console, "trainings") as bar:
         task = bar.add_task("fine-tuning", total=None)
         scores: FinetuneScores = EVALUATIONS["finetune"](
             encoders,

@@ -14,8 +14,8 @@ from mmssl.errors import UserError
 from mmssl.evaluation.crossmodal import GALLERIES, GALLERY, evaluate_retrieval, only_head
 from mmssl.evaluation.retrieval_scores import RetrievalScores
 from mmssl.nn.encoders import evaluation_folder
-from pipelines.clip_progress import clip_progress
 from pipelines.evaluate import write_results
+from pipelines.shared import counting_bar
 
 
 def retrieval(
@@ -69,7 +69,7 @@ def retrieval(
     head = head if head is not None else only_head(encoders)
     folder = out if out is not None else evaluation_folder(encoders) / "retrieval" / head
     console = Console()
-    with clip_progress(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("embeddings", total=None)
         scores = evaluate_retrieval(
             encoders,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from mmssl.report.shell import write_page
 from mmssl.report.stage_pictures import stage_picture
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
-from pipelines.inspecting import clips_bar, file_names, make_folder, span
+from pipelines.shared import counting_bar, make_folder, view_span
 
 MOST_CLIPS = 64
 
@@ -59,13 +61,13 @@ def run(
     console = Console()
     left_out: dict[str, str] = {}
     clips: list[StageMaps] = []
-    with clips_bar(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("maps", total=None)
         for clip in stage_maps(
             str(encoders),
             shards,
             encoder=encoder,
-            picture=span(seconds, rate),
+            picture=view_span(seconds, rate),
             size=size,
             limit=limit,
             seed=seed,
@@ -103,3 +105,12 @@ def run(
     page = write_page(out / "index.html", attention_page(clips, pictures, about))
     console.print(f"{len(clips)} clips, {len(clips[0].stages)} stages: {page}", soft_wrap=True, markup=False)
     return found
+
+
+def file_names(keys: Sequence[str]) -> list[str]:
+    """A file name for each key, without anything that a file system minds, no two alike."""
+    names: list[str] = []
+    for key in keys:
+        name = re.sub(r"[^0-9A-Za-z_.-]+", "_", key).strip(".")[:120] or "clip"
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names

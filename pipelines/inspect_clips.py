@@ -14,7 +14,7 @@ from mmssl.report.clip_map_page import agreement_sentences, clip_map_page
 from mmssl.report.shell import write_page
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
-from pipelines.inspecting import clips_bar, make_folder, span
+from pipelines.shared import counting_bar, make_folder, view_span
 
 
 def run(
@@ -53,13 +53,13 @@ def run(
     """
     make_folder(out)
     console = Console()
-    with clips_bar(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("features", total=None)
         made = map_clips(
             str(encoders),
             shards,
             encoder=encoder,
-            picture=span(seconds, rate),
+            picture=view_span(seconds, rate),
             size=size,
             limit=limit,
             method=method,

@@ -14,7 +14,7 @@ from mmssl.report.shell import write_page
 from mmssl.report.top_activations_page import contact_sheet, top_activations_page
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
-from pipelines.inspecting import clips_bar, make_folder, span
+from pipelines.shared import counting_bar, make_folder, view_span
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     """
     make_folder(out)
     console = Console()
-    with clips_bar(console) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task("clips", total=None)
         found = top_activations(
             str(encoders),
@@ -69,7 +69,7 @@ def run(
             channels=channels,
             filters=filters,
             top=top,
-            picture=span(seconds, rate),
+            picture=view_span(seconds, rate),
             size=size,
             limit=limit,
             random_init=random_init,

@@ -17,6 +17,7 @@ from mmssl.evaluation.propagation import object_ids
 from mmssl.evaluation.tracking import first_mask, followed, judge
 from mmssl.nn.encoders import Encoders
 from pipelines.evaluate_propagation import settings
+from pipelines.shared import make_folder
 
 
 def run(
@@ -65,10 +66,7 @@ def run(
         raise UserError(f"limit={limit}, frames={frames}, rate={rate}: at least 1, 2, and above 0 are needed")
     how = settings(size, strides, memory, radius, top_k, temperature, grey)
     bundle = Encoders.from_pretrained(encoders).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another --out") from error
+    make_folder(out)
     console = Console()
     drawn: list[dict[str, Any]] = []
     for clip in masked_clips(clips, split, limit):

@@ -26,6 +26,7 @@ from mmssl.nn.encoders import Encoders
 from mmssl.report.media import picture_size
 from mmssl.report.viewer import ViewedClip, write_viewer
 from pipelines.evaluate import write_results
+from pipelines.shared import make_folder
 
 
 def run(
@@ -78,7 +79,7 @@ def run(
         assert video is not None
         clips, total, scored = iter([clip_of_file(video)]), 1, False
     prior = _prior(object_prior, scored)
-    _make(out)
+    make_folder(out)
     console = Console()
     drawn: list[Drawn] = []
     failed: list[tuple[str, str]] = []
@@ -179,13 +180,6 @@ def per_frame(scores: LocalizationScores) -> PerClip:
         seen[key] = seen.get(key, -1) + 1
         keys.append(f"{key}#{seen[key]}")
     return PerClip(tuple(keys), scores.keys, {row: values[None] for row, values in scores.peak.items()})
-
-
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another one") from error
 
 
 def _prior(folder: Path | None, scored: bool) -> Encoders | None:

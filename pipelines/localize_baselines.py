@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mmssl.errors import UserError
 from mmssl.localization.annotation_baselines import annotation_baselines
 from mmssl.localization.annotations import Kind, read_annotations
 from mmssl.training.environment import versions
 from pipelines.evaluate import write_results
+from pipelines.shared import make_folder
 
 SAID = {"oracle": "oracle*", "true_boxes": "true boxes as a map"}
 
@@ -33,10 +33,7 @@ def run(
     """
     begin = time.perf_counter()
     read = read_annotations(annotations, kind, strict)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another one") from error
+    make_folder(out)
     console = Console()
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console

@@ -1,40 +1,11 @@
-"""The table for a person of an evaluation that trains, and the bar that shows how far it is."""
+"""The table for a person of an evaluation that trains."""
 
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mmssl.clip import Span
-from mmssl.errors import UserError
 from mmssl.evaluation.scores import Scores
-
-
-def training_bar(console: Console, what: str) -> Progress:
-    """A bar that counts trainings (or what `what` says) and goes away at the end."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(what),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-def view_span(seconds: float, rate: float) -> Span:
-    """The span of a view.
-
-    Raises:
-        UserError: it holds no frame.
-    """
-    try:
-        return Span(seconds, rate)
-    except ValueError as error:
-        raise UserError(f"seconds={seconds} and rate={rate}: {error}") from error
 
 
 def print_scores(console: Console, title: str, scores: Scores) -> None:

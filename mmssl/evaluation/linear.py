@@ -85,18 +85,39 @@ def fit(
     bias = torch.zeros(classes, dtype=kind, device=device, requires_grad=True)
     probes = []
     for strength in strengths:
-        _minimise(x, y, weight, bias, strength)
+        minimise(x, y, weight, bias, strength)
         w, b = (p.detach().double().cpu().numpy().copy() for p in (weight, bias))
         probes.append(LinearProbe(mean, scale, w, b, strength))
     return probes
 
 
-def _minimise(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, strength: float) -> None:
+def minimise(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    strength: float,
+    gradient: float = 1e-5,
+    change: float = 1e-10,
+    iterations: int = ITERATIONS,
+) -> None:
+    """Move weight [C, D] and bias [C] to the minimum of cross-entropy + strength / 2 * |weight|^2, by L-BFGS.
+
+    Args:
+        x: float [N, D].
+        y: int [N], or float [N, C] of target probabilities.
+        weight: float [C, D], where the search starts and ends; it needs a gradient.
+        bias: float [C], likewise.
+        strength: of the penalty.
+        gradient: it ends where no derivative is larger,
+        change: or where a step changes less,
+        iterations: or after so many.
+    """
     optimizer = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=ITERATIONS,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-10,
+        max_iter=iterations,
+        tolerance_grad=gradient,
+        tolerance_change=change,
         history_size=10,
         line_search_fn="strong_wolfe",
     )

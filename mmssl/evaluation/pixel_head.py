@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from mmssl.errors import UserError
+from mmssl.evaluation.linear import minimise
 from mmssl.metrics.pixel_classes import IGNORED
 
 ITERATIONS = 100
@@ -165,26 +166,7 @@ def fit_pixel_heads(x: torch.Tensor, y: torch.Tensor, strengths: Sequence[float]
     bias = torch.zeros(y.shape[1], device=x.device, requires_grad=True)
     heads = []
     for strength in strengths:
-        _minimise(scaled, y, weight, bias, strength)
+        minimise(scaled, y, weight, bias, strength, 1e-4, 1e-7, ITERATIONS)
         w = weight.detach() / scale
         heads.append(PixelHead(w, bias.detach() - (w.double() @ mean).float(), strength))
     return heads
-
-
-def _minimise(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, strength: float) -> None:
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=ITERATIONS,
-        tolerance_grad=1e-4,
-        tolerance_change=1e-7,
-        history_size=10,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(x @ weight.T + bias, y) + strength / 2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)

@@ -198,7 +198,8 @@ def test_the_same_command_twice_gives_the_same_numbers(world, tmp_path, capsys, 
     command += ["--seeds", "2", "--workers", "0", "--probes", "linear", "knn", "retrieval", "attentive"]
     stored = []
     for number in range(2):
-        main([*command, "--out", str(tmp_path / str(number))])
+        features = ["--features", str(tmp_path / f"features-{number}")]  # else the second would take the first's
+        main([*command, *features, "--out", str(tmp_path / str(number))])
         stored.append(json.loads((tmp_path / str(number) / "results.json").read_text()))
         stored[-1].pop("seconds_used")
     assert stored[0] == stored[1]

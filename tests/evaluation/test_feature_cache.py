@@ -46,16 +46,16 @@ def passes(monkeypatch):
 def test_a_second_evaluation_decodes_nothing_and_says_so(world, passes, tmp_path, capsys):
     run, shards = world
     first = action(run, shards, out=tmp_path / "out", seconds=0.4, rate=5, size=48, seeds=2, workers=0)
-    assert passes == [(12, 2)], "one pass for the trained encoder and the random ones, which are alike in this world"
-    assert first["features"] == {"clip_features": 36, "from_cache": 0}
+    assert passes == [(12, 4)], "one pass for the trained encoder, the random ones (here alike), motion and colours"
+    assert first["features"] == {"clip_features": 60, "from_cache": 0}
     again = action(run, shards, out=tmp_path / "out", seconds=0.4, rate=5, size=48, seeds=2, workers=0)
     assert len(passes) == 1
-    assert again["features"] == {"clip_features": 36, "from_cache": 36}
+    assert again["features"] == {"clip_features": 60, "from_cache": 60}
     assert again["linear"] == first["linear"]
     assert again["decoder_calls"] == 0
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["features"]["from_cache"] == 36
-    assert "36 of 36 clip features came from the cache" in " ".join(capsys.readouterr().out.split())
-    assert len(list((run / "evaluation" / "features").glob("*.npz"))) == 2
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["features"]["from_cache"] == 60
+    assert "60 of 60 clip features came from the cache" in " ".join(capsys.readouterr().out.split())
+    assert len(list((run / "evaluation" / "features").glob("*.npz"))) == 4
 
 
 def test_of_several_bundles_only_the_missing_one_is_run(world, passes, tmp_path):
@@ -257,5 +257,5 @@ def test_flow_of_the_codec_reaches_a_flow_encoder(tmp_path):
 def test_without_a_cache_nothing_is_kept(world, tmp_path):
     run, shards = world
     scores = evaluate_action(run, shards, seeds=1, **QUICK)
-    assert scores.about["features"] == {"clip_features": 24, "from_cache": 0}
+    assert scores.about["features"] == {"clip_features": 48, "from_cache": 0}
     assert not list(tmp_path.iterdir())

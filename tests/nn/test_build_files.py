@@ -35,7 +35,7 @@ def test_a_file_of_builds_is_evaluated_as_a_run_is(tmp_path, capsys):
     assert evaluation_folder(run) == run / "evaluation"
     image = action(file, shards, encoder="image", seconds=0.4, rate=5, size=48, seeds=2, workers=0)
     assert image["encoder"] == "image"
-    assert image["features"] == {"clip_features": 36, "from_cache": 0}
+    assert image["features"] == {"clip_features": 60, "from_cache": 0}  # with motion and colours
     assert encoders_folder(file) == file
 
 

@@ -145,10 +145,10 @@ def test_the_stopwatch_gives_each_moment_to_one_part() -> None:
         watch.wrap("failing", lambda: (time.sleep(0.01), 1 / 0))()
     assert list(watch.each("items", items())) == [0, 1, 2]
     whole = time.perf_counter() - begin
-    assert watch.seconds["inner"] == pytest.approx(0.03, abs=0.02)
-    assert watch.seconds["outer"] == pytest.approx(0.02, abs=0.02)
-    assert watch.seconds["items"] == pytest.approx(0.03, abs=0.02)
-    assert watch.seconds["failing"] == pytest.approx(0.01, abs=0.02)
+    slept = {"inner": 0.03, "outer": 0.02, "items": 0.03, "failing": 0.01}
+    assert set(watch.seconds) == set(slept)
+    for part, least in slept.items():  # a busy machine sleeps longer; that nothing counts twice is told by the sum
+        assert watch.seconds[part] >= 0.95 * least, part
     assert sum(watch.seconds.values()) == pytest.approx(whole, abs=0.005)
     assert watch.calls == {"outer": 1, "inner": 1, "failing": 1, "items": 4}
 

@@ -39,9 +39,9 @@ def title_after(page: Path, script: str, copy: Path, width: int = 1200) -> str:
     text = text.replace("</body>", f"<script>{script}</script></body>")
     copy.write_text(text, encoding="utf-8")
     own = html.unescape(re.findall(r"<title>(.*?)</title>", text, re.S)[0])
-    for _ in range(3):  # on a busy machine the browser's virtual time can be over before a clip has played
+    for budget in (8_000, 40_000, 200_000):  # on a busy machine virtual time can be over before a clip has played
         dom, _ = open_page(
-            copy, "--dump-dom", f"--window-size={width},900", "--virtual-time-budget=8000", "--timeout=20000"
+            copy, "--dump-dom", f"--window-size={width},900", f"--virtual-time-budget={budget}", "--timeout=60000"
         )
         found = re.search(r"<title>(.*?)</title>", dom, re.S)
         assert found, dom[:500]

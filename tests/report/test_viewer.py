@@ -70,8 +70,8 @@ const press = (key, more) => document.body.dispatchEvent(new KeyboardEvent("keyd
   Object.assign({key, bubbles: true, cancelable: true}, more)));
 const alpha = (x, y) => { const c = $("heat");
   return c.getContext("2d").getImageData(Math.round(x * c.width), Math.round(y * c.height), 1, 1).data[3] };
-const ready = async () => { for (let i = 0; i < 100 && $("video").readyState < 2; i++) await wait(50); };
-const seeked = async () => { for (let i = 0; i < 100 && $("video").seeking; i++) await wait(20); await wait(50) };
+const ready = async () => { while ($("video").readyState < 2) await wait(50); };
+const seeked = async () => { while ($("video").seeking) await wait(20); await wait(50) };
 const told = async f => { try { await ready(); document.title = JSON.stringify(await f()) }
   catch (e) { document.title = "failed: " + e } };
 """
