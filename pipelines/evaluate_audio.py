@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mmssl.evaluation.audio import AudioScores, evaluate_audio
+from mmssl.evaluation.feature_cache import open_cache
+from mmssl.evaluation.scores import COLUMNS
 from mmssl.nn.encoders import evaluation_folder
 from pipelines.evaluate import write_results
 from pipelines.shared import counting_bar
@@ -24,6 +26,7 @@ def audio(
     group: str | None = None,
     label: str | None = None,
     out: Path | None = None,
+    features: Path | None = None,
     encoder: str = "audio",
     seconds: float = 2.0,
     views: int = 1,
@@ -43,6 +46,8 @@ def audio(
         label: dotted path of the label in a clip's description, for instance truth.material; its own label unless
             given.
         out: folder for results.json; beside the encoders unless given.
+        features: folder in which features are kept for the next time; evaluation/features beside the encoders unless
+            given.
         encoder: which encoder of the bundle.
         seconds: length of a view.
         views: views a clip, evenly spread; 1 is the clip's middle.
@@ -70,6 +75,7 @@ def audio(
             batch_size=batch_size,
             workers=workers,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            cache=open_cache(evaluation_folder(encoders) / "features", features),
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     results: dict[str, Any] = scores.as_dict() | {
@@ -79,7 +85,7 @@ def audio(
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip)
     _print(console, scores)
     console.print(f"{path}", soft_wrap=True)
     return results
@@ -89,8 +95,8 @@ def _print(console: Console, scores: AudioScores) -> None:
     about = scores.about
     protocols = " and ".join(about["protocol"].values())
     table = Table(title=f"Sounds by the frozen encoder '{about['encoder']}': {protocols}")
-    table.add_column("accuracy in %", no_wrap=True)
-    for name in ("clip", "std of seeds", "view", "mean of classes"):
+    table.add_column(COLUMNS[0], no_wrap=True)
+    for name in COLUMNS[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for row in scores.rows():
         table.add_row(*row)

@@ -122,7 +122,7 @@ def few_labels(
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip)
     print_scores(console, "Actions from few labels by", scores)
     console.print(f"{path}", soft_wrap=True)
     return results

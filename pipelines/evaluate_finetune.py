@@ -122,7 +122,7 @@ def finetune(
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip)
     print_scores(console, "Actions by fine-tuning", scores)
     console.print(f"{path}", soft_wrap=True)
     return results

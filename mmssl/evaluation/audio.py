@@ -18,13 +18,16 @@ import torch
 
 from mmssl.clip import Span
 from mmssl.errors import UserError
-from mmssl.evaluation.action import Clips, arrange, file_facts
+from mmssl.evaluation.action import Clips, arrange, given_sets
+from mmssl.evaluation.feature_cache import FeatureCache, told_of
 from mmssl.evaluation.features import FeatureTable, Progress, extract_all, join
 from mmssl.evaluation.folds import TRAIN_SHARE, drawn_part
+from mmssl.evaluation.judged import hits_of_clips
 from mmssl.evaluation.knn import knn_scores, neighbours_for
 from mmssl.evaluation.labels import relabelled
 from mmssl.evaluation.linear import fit_chosen
 from mmssl.evaluation.scores import Judged, Scores
+from mmssl.evaluation.without_network import file_facts
 from mmssl.metrics.statistics import Interval, paired_difference, verdict
 from mmssl.nn.encoders import Build, Encoders
 
@@ -79,6 +82,7 @@ def evaluate_audio(
     workers: int = 2,
     device: torch.device | str = "cpu",
     autocast: bool = False,
+    cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> AudioScores:
     """Evaluate the audio encoder of a run on clips with labels and sound.
@@ -98,6 +102,7 @@ def evaluate_audio(
         workers: decode processes.
         device: where encoders and probes run.
         autocast: whether the encoders run in bfloat16; the statistics and the probes stay as they are.
+        cache: where features are looked up and kept.
         progress: called with (clips done, clips in all) of each pass; there are two a set of clips.
 
     Raises:
@@ -105,7 +110,7 @@ def evaluate_audio(
     """
     if seeds < 1:
         raise UserError(f"seeds is {seeds}; at least 1 is needed, 5 for a comparison")
-    sets = _sets(shards, train, test, group)
+    sets = given_sets(shards, train, test, group)
     bundles = [Encoders.from_pretrained(encoders)]
     heard = bundles[0][encoder]
     if heard.modality != "audio":
@@ -133,6 +138,7 @@ def evaluate_audio(
                 workers=workers,
                 device=device,
                 autocast=not precise,
+                cache=cache,
                 progress=progress,
             )
         made.append([table if label is None else relabelled(table, label) for table in tables])
@@ -148,17 +154,8 @@ def evaluate_audio(
     if facts is not None:
         models["file_facts"] = [facts] * seeds
     about = {name: value for name, value in joined[0].about.items() if name != "size"}  # no picture was looked at
+    about["features"] = told_of(joined)
     return judge(models, clips, {"label": "label", **about}, device)
-
-
-def _sets(shards: str | None, train: str | None, test: str | None, group: str | None) -> list[str]:
-    if shards is not None and train is None and test is None:
-        return [shards]
-    if shards is None and train is not None and test is not None:
-        if group is not None:
-            raise UserError("group splits one set of clips; give --shards with it, not --train and --test")
-        return [train, test]
-    raise UserError("give either --shards (one set of clips) or both --train and --test")
 
 
 def judge(
@@ -179,7 +176,7 @@ def judge(
     }
     hits, tested_in_all, neighbours = 0, 0, set()
     for seed in range(seeds):
-        for fold in clips.folds:
+        for number, fold in enumerate(clips.folds):
             part = drawn_part([clips.keys[i] for i in fold.train], clips.labels[fold.train], seed)
             rows, labels = fold.train[part], clips.labels[fold.train[part]]
             tested = clips.labels[fold.test]
@@ -188,10 +185,10 @@ def judge(
             for name, by_seed in models.items():
                 seen, unseen = by_seed[seed][rows], by_seed[seed][fold.test]
                 fitted = fit_chosen(seen, labels, classes, groups=clips.groups[rows], seed=seed, device=device)
-                probes["linear"][name].put(seed, fold.test, fitted.probabilities(unseen), tested)
+                probes["linear"][name].put(seed, fold.test, fitted.probabilities(unseen), tested, number)
                 if name in probes["knn"]:
                     votes = knn_scores(seen, labels, unseen, classes, k)
-                    probes["knn"][name].put(seed, fold.test, votes[:, None], tested)
+                    probes["knn"][name].put(seed, fold.test, votes[:, None], tested, number)
             hits += int((tested == np.bincount(labels, minlength=classes).argmax()).sum())
             tested_in_all += len(tested)
     beside = {
@@ -213,12 +210,16 @@ def judge(
             "neighbours": sorted(neighbours),
             "accuracy": "video accuracy: probabilities averaged over views; fractions",
         },
-        models={p: {m: found.as_dict(clips.labels) for m, found in judged.items()} for p, judged in probes.items()},
+        models={
+            p: {m: found.as_dict(clips.labels, clips.groups) for m, found in judged.items()}
+            for p, judged in probes.items()
+        },
         baselines={"chance": 1.0 / classes, "majority": hits / tested_in_all},
         differences={probe: others["random_init"] for probe, others in beside.items()},
         verdicts={probe: verdict(others["random_init"]) for probe, others in beside.items()},
         confusion=probes["linear"]["pretrained"].confusion(clips.labels, classes),
         beside=beside,
+        per_clip=hits_of_clips(clips.keys, clips.groups, probes),
     )
 
 

@@ -35,9 +35,10 @@ from mmssl.evaluation.finetune import (
 )
 from mmssl.evaluation.folds import validation_rows
 from mmssl.evaluation.footage import MEMORY, Footage, Progress, make_footage, survey
+from mmssl.evaluation.judged import Judged, hits_of_clips
 from mmssl.evaluation.linear import fit_chosen
 from mmssl.evaluation.middle import Middle, find_middle
-from mmssl.evaluation.scores import Judged, Scores
+from mmssl.evaluation.scores import Scores
 from mmssl.evaluation.supervised import Loss, Recipe, Setting, choose_setting, fit_classifier, label_loss
 from mmssl.metrics.statistics import paired_difference, verdict
 from mmssl.nn.encoders import Encoders
@@ -165,11 +166,15 @@ def evaluate_few_labels(
             "chosen": {name: dict(counts) for name, counts in run.chosen.items()},
             "accuracy": "video accuracy: probabilities averaged over views and crops; fractions",
         },
-        models={name: {m: one.as_dict(clips.labels) for m, one in rows.items()} for name, rows in run.judged.items()},
+        models={
+            name: {m: one.as_dict(clips.labels, clips.groups) for m, one in rows.items()}
+            for name, rows in run.judged.items()
+        },
         baselines=baselines,
         differences=differences,
         verdicts={name: verdict(difference) for name, difference in differences.items()},
         confusion=run.judged[f"finetune_{how.shares[-1]:g}"]["pretrained"].confusion(clips.labels, len(clips.classes)),
+        per_clip=hits_of_clips(clips.keys, clips.groups, run.judged),
     )
 
 
@@ -218,7 +223,7 @@ class _Run:
                         found = self._ways(model, seed, rows, fold.train, fold.test, vectors, settings[key])
                         for way, scores in found.items():
                             judged = self.judged[f"{way}_{share:g}"][model]
-                            judged.put(seed, fold.test, scores, self.clips.labels[fold.test])
+                            judged.put(seed, fold.test, scores, self.clips.labels[fold.test], number)
                     if progress is not None:
                         done = (seed * len(MODELS) + MODELS.index(model)) * len(self.clips.folds) + number + 1
                         progress(done, seeds * len(MODELS) * len(self.clips.folds))

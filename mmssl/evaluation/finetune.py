@@ -25,8 +25,9 @@ from mmssl.evaluation.classifier import Classifier, Machine, predict
 from mmssl.evaluation.features import FeatureTable
 from mmssl.evaluation.folds import TRAIN_SHARE, Fold, drawn_part, validation_rows
 from mmssl.evaluation.footage import MEMORY, Footage, Progress, Survey, make_footage, survey
+from mmssl.evaluation.judged import Judged, hits_of_clips
 from mmssl.evaluation.linear import fit_chosen
-from mmssl.evaluation.scores import Judged, Scores
+from mmssl.evaluation.scores import Scores
 from mmssl.evaluation.supervised import Recipe, Setting, choose_setting, fit_classifier, label_loss
 from mmssl.metrics.statistics import paired_difference, verdict
 from mmssl.nn.encoders import Encoders
@@ -130,12 +131,13 @@ def evaluate_finetune(
             "chosen": {row: dict(counts) for row, counts in chosen.items()},
             "accuracy": "video accuracy: probabilities averaged over views and crops; fractions",
         },
-        models={"finetune": {row: found.as_dict(clips.labels) for row, found in judged.items()}},
+        models={"finetune": {row: found.as_dict(clips.labels, clips.groups) for row, found in judged.items()}},
         baselines={"chance": 1.0 / len(clips.classes), "majority": majority_accuracy(clips)}
         | facts_baseline(looked, clips, seeds, machine.device),
         differences={"finetune": difference},
         verdicts={"finetune": verdict(difference)},
         confusion=judged["pretrained"].confusion(clips.labels, len(clips.classes)),
+        per_clip=hits_of_clips(clips.keys, clips.groups, {"finetune": judged}),
     )
 
 
@@ -203,14 +205,14 @@ def _judge(
     judged = {row: Judged.empty(seeds, len(clips.keys)) for row in ROWS}
     chosen: dict[str, Counter[str]] = {row: Counter() for row in ROWS}
     done, total = 0, len(clips.folds) * len(ROWS) * (seeds + 1)
-    for fold in clips.folds:
+    for number, fold in enumerate(clips.folds):
         for row in ROWS:
             setting = tuned.choose(row, fold)
             chosen[row][str(setting)] += 1
             for seed in range(-1, seeds):  # the first turn has chosen
                 if seed >= 0:
                     scores = tuned.test(tuned.fit(row, fold, setting, seed), fold)
-                    judged[row].put(seed, fold.test, scores, clips.labels[fold.test])
+                    judged[row].put(seed, fold.test, scores, clips.labels[fold.test], number)
                 done += 1
                 if progress is not None:
                     progress(done, total)
