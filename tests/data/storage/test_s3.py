@@ -159,7 +159,8 @@ def test_a_store_that_never_answers_is_given_up(corpus):
     with Server(corpus, fault_of=lambda n: Answer(503)) as server:
         with pytest.raises(RemoteError, match="could not be read in 5 tries"):
             read_range(Url("s3://bucket/corpus/train-000000.tar", settings_of(server.url)), 0, 10)
-        assert len(server.gets) == 5, "tries are counted in one place"
+        # Fewer arrive where a busy machine lets one time out on its way.
+        assert 3 <= len(server.gets) <= 5, "tries are counted in one place, not again by the client below"
 
 
 def test_a_missing_backend_is_an_error_with_the_way_out(monkeypatch):
