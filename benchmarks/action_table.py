@@ -74,6 +74,7 @@ def probe_all(runs: dict[str, dict[int, Path]], encoder: str, options: argparse.
             encoder=encoder,
             picture=Span(options.seconds, options.rate),
             size=options.size,
+            views=options.views,
             batch_size=16,
             workers=1,
             autocast=True,
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rate", type=float, default=8.0)
     parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--only-write", action="store_true")
     options = parser.parse_args()
     about = environment(torch.device("cpu"), "bf16")
