@@ -10,7 +10,9 @@ from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.boxed_pictures import coco_boxes
 from mmssl.evaluation.complete import missing
 from mmssl.evaluation.detector import Detector
+from mmssl.evaluation.few_labels import FewLabels
 from mmssl.evaluation.propagation import Propagation
+from mmssl.evaluation.supervised import Recipe
 from mmssl.localization.evaluate import evaluate_localization
 from mmssl.nn.encoders import Encoders
 from pipelines.evaluate import write_results
@@ -30,7 +32,6 @@ GIVEN = {
     "workers": 0,
     "batch_size": 16,
     "device": "cpu",
-    "epochs": 1,
 }
 
 
@@ -85,9 +86,23 @@ def retrieval(world):
     return EVALUATIONS["retrieval"](run, shards, head="sounds", seeds=2, size=32, workers=0, batch_size=7, seconds=0.5)
 
 
+BRIEF = Recipe(epochs=1, learning_rates=(1e-3,), layer_decays=(1.0,))
+CLIPS = {"picture": Span(0.4, 5), "size": 48, "seeds": 2, "workers": 0, "views": 1, "crops": 1}
+
+
+def finetune(world):
+    return EVALUATIONS["finetune"](world["encoders"], world["shards"], recipe=BRIEF, **CLIPS)
+
+
+def few_labels(world):
+    how = FewLabels(shares=(0.5,), steps=2, student_steps=2, recipe=BRIEF)
+    return EVALUATIONS["few_labels"](world["encoders"], world["shards"], how=how, **CLIPS)
+
+
 #: evaluations that need more than the table of parameters above
 EXAMPLES = {
-    function.__name__: function for function in (propagation, localization, image, segmentation, detection, retrieval)
+    function.__name__: function
+    for function in (propagation, localization, image, segmentation, detection, retrieval, finetune, few_labels)
 }
 
 
