@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.action import DEFAULT_PROBES
@@ -21,7 +19,7 @@ from mmssl.evaluation.tokens import GIGABYTES, TOKENS
 from mmssl.nn.encoders import evaluation_folder
 from mmssl.training.environment import versions
 from mmssl.training.files import write_whole
-from pipelines.shared import counting_bar, make_folder, view_span
+from pipelines.shared import counting_bar, make_folder, score_table, view_span
 
 
 def action(
@@ -139,9 +137,9 @@ def write_results(folder: Path, results: dict[str, Any], per_clip: PerClip | Non
 def _print(console: Console, scores: Scores) -> None:
     about = scores.about
     title = f"Actions by the frozen encoder '{about['encoder']}': {', '.join(about['protocol'].values())}"
-    _table(console, title, COLUMNS, scores.rows())
+    score_table(console, title, COLUMNS, scores.rows())
     if found := scores.retrieval_rows():
-        _table(console, "Is a clip of the same class among the k nearest train clips?", RETRIEVAL_COLUMNS, found)
+        score_table(console, "Is a clip of the same class among the k nearest train clips?", RETRIEVAL_COLUMNS, found)
     console.print(
         f"{about['clips']} clips, {len(about['classes'])} classes, {about['test_clips']} tested in {about['folds']} "
         f"fold(s) ({about['split']}), {about['views']} view(s) of {about['seconds']} s at {about['rate']}/s, "
@@ -160,12 +158,3 @@ def _print(console: Console, scores: Scores) -> None:
     if about["left_out"]:
         key, cause = next(iter(about["left_out"].items()))
         console.print(f"{len(about['left_out'])} clips left out, for instance '{key}': {cause}", markup=False)
-
-
-def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)

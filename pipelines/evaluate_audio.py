@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from mmssl.evaluation.audio import AudioScores, evaluate_audio
 from mmssl.evaluation.feature_cache import open_cache
 from mmssl.evaluation.scores import COLUMNS
 from mmssl.nn.encoders import evaluation_folder
 from pipelines.evaluate import write_results
-from pipelines.shared import counting_bar
+from pipelines.shared import counting_bar, score_table
 
 
 def audio(
@@ -94,13 +93,7 @@ def audio(
 def _print(console: Console, scores: AudioScores) -> None:
     about = scores.about
     protocols = " and ".join(about["protocol"].values())
-    table = Table(title=f"Sounds by the frozen encoder '{about['encoder']}': {protocols}")
-    table.add_column(COLUMNS[0], no_wrap=True)
-    for name in COLUMNS[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in scores.rows():
-        table.add_row(*row)
-    console.print(table)
+    score_table(console, f"Sounds by the frozen encoder '{about['encoder']}': {protocols}", COLUMNS, scores.rows())
     lines = [
         f"{about['clips']} clips with sound, {len(about['classes'])} classes ({about['label']}), "
         f"{about['test_clips']} tested in {about['folds']} fold(s) ({about['split']}), {about['views']} view(s) of "

@@ -1,11 +1,13 @@
-"""What programs over clips share: the bars, the span of a view, the output folder."""
+"""What programs over clips share: the bars, the span of a view, the output folder, the table of scores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from mmssl.clip import Span
 from mmssl.errors import UserError
@@ -47,3 +49,14 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder '{out}' cannot be made ({error.strerror}); give another --out") from error
+
+
+def score_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of scores: on a narrow terminal names are wrapped, never numbers."""
+    table = Table(title=title)
+    table.add_column(columns[0], overflow="fold")
+    for name in columns[1:]:
+        table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
