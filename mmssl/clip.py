@@ -253,7 +253,8 @@ class Clip:
     def __post_init__(self) -> None:
         planes = self.colour is not None
         fits = self.frames.ndim == 4 if planes else self.frames.ndim == 5 and self.frames.shape[2] == 3
-        if not fits or str(self.frames.dtype) not in ("uint8", "torch.uint8"):  # a tensor where it lies on a device
+        bytes_ = self.frames.dtype == np.uint8 or str(self.frames.dtype) == "torch.uint8"  # a tensor on a device
+        if not fits or not bytes_:
             wanted = "[V, T, H * 3 / 2, W]" if planes else "[V, T, 3, H, W]"
             raise ValueError(
                 f"clip {self.key}: frames must be uint8 {wanted}, got {self.frames.dtype} {self.frames.shape}"

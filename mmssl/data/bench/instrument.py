@@ -32,6 +32,7 @@ STEPS = (
     ("mmssl.data.decode.pyav", "_table_of", OPEN),
     ("mmssl.data.decode.pictures", "PictureFitter.fit", CONVERT),
     ("mmssl.data.decode.pictures", "PictureFitter.fit_into", CONVERT),
+    ("mmssl.data.decode.pictures", "Pictures.copy", CONVERT),
     ("mmssl.data.decode.sound", "SoundPlacer.add", PLACE),
     ("mmssl.data.decode.sound", "SoundPlacer.flush", PLACE),
     ("mmssl.data.decode.decord", "DecordDecoder.decode", DECODE),

@@ -23,7 +23,7 @@ from mmssl.data.media import MediaError, decoder_options
 from mmssl.data.packets import DISCARD, DISPOSABLE, KEY, StreamTable
 
 _SKIPS_ITSELF = ("opus", "libopus")  # a new decoder leaves out the first samples by its own knowledge
-_KEPT = 8  # decoders kept open, one for each set of parameters
+KEPT = 8  # decoders kept open, one for each set of parameters
 
 
 class OpenDecoders:
@@ -57,7 +57,7 @@ class OpenDecoders:
         except (av.error.FFmpegError, ValueError, LookupError) as error:
             raise MediaError("no decoder", f"FFmpeg cannot open '{stream.codec}' ({error})") from None
         self._open[name] = context
-        if len(self._open) > _KEPT:
+        if len(self._open) > KEPT:
             self._open.popitem(last=False)
         return context
 
@@ -87,26 +87,34 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
     slots: dict[int, list[int]] = {}  # pts of a picture -> where it is wanted
     for slot, stamp in enumerate(stream.pts[number].tolist()):
         slots.setdefault(stamp, []).append(slot)
-    wanted = np.unique(number)
+    begins = began.tolist()
     tick = stream.time_base[0] / stream.time_base[1]
+    see, show, wants, still = pictures.see, pictures.show, slots.pop, pictures.motion is None
+    packet, decode = _packets(media, stream), decoder.decode
 
     def take(frames: list[Any]) -> int:
         shown = 0
         for frame in frames:
-            since = pictures.see(frame, frame.pts * tick - zero)
-            places = slots.pop(frame.pts, None)
+            stamp = frame.pts
+            since = None if still else see(frame, stamp * tick - zero)
+            places = wants(stamp, None)
             if places is not None:
-                pictures.show(frame, places, float(began[places[0]]), since)
+                show(frame, places, begins[places[0]], since)
                 shown += 1
+        if still:
+            pictures.decoded += len(frames)
         return shown
 
-    packet, decode = _packets(media, stream), decoder.decode
-    for run, (packets, count) in enumerate(_runs(stream, wanted)):
+    for run, (packets, count) in enumerate(_runs(stream, np.unique(number))):
         if run:
             decoder.flush_buffers()
             if pictures.motion is not None:
                 pictures.motion.forget()
-        shown = sum(take(decode(packet(n))) for n in packets)
+        shown = 0
+        for n in packets:
+            frames = decode(packet(n))
+            if frames:
+                shown += take(frames)
         if shown < count:
             take(decoder.decode(None))  # what the decoder holds back to put pictures in order
             decoder.flush_buffers()
@@ -187,17 +195,26 @@ def read_sound(
         heard = first == 0 and (len(begins) < 2 or float(begins[1]) > earliest)
         decode = decoders.of(stream, fresh=heard).decode
         floats: bool | None = None
+        parts: list[np.ndarray] = []  # sound that follows on: written in one go
+        at = after = 0  # where it begins and ends, samples of the clip's clock
         for n in range(first, last):
             for frame in decode(packet(n)):
                 if floats is None:
                     if frame.sample_rate != rate:
                         raise MediaError("broken sound", f"{frame.sample_rate} samples a second, not {rate}")
                     floats = exact and frame.format.name == "fltp"
-                begin, end = skips.get(n, (0, 0))
+                begin, end = skips.get(n, (0, 0)) if skips else (0, 0)
                 if floats:
-                    sound = np.frombuffer(frame.planes[0], np.float32, frame.samples)
-                    for placer in placers:
-                        placer.write(sound, stamps[n] - shift, begin, end)
+                    samples = frame.samples
+                    sound = np.frombuffer(frame.planes[0], np.float32, samples)
+                    stamp = stamps[n] - shift
+                    if begin or end:
+                        sound, stamp = sound[begin : samples - end], stamp + begin
+                    if stamp != after or not parts:
+                        _write(placers, parts, at)
+                        parts, at = [], stamp
+                    parts.append(sound)
+                    after = stamp + len(sound)
                 else:
                     # What is skipped moves the time stamp, in its own steps, as FFmpeg does it.
                     later = math.floor(begin / rate * stream.time_base[1] / stream.time_base[0] + 0.5)
@@ -206,8 +223,16 @@ def read_sound(
                         begin = 0
                     for placer in placers:
                         placer.add(frame, time, begin, end)
+        _write(placers, parts, at)
     for placer in placers:
         placer.flush()
+
+
+def _write(placers: list[SoundPlacer], parts: list[np.ndarray], at: int) -> None:
+    """Write sound that begins at sample `at` of the clock."""
+    if parts:
+        for placer in placers:
+            placer.write_run(parts, at)
 
 
 def _stretches(begins: np.ndarray, placers: list[SoundPlacer], preroll: int) -> list[tuple[int, int]]:

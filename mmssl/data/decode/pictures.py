@@ -16,6 +16,7 @@ from mmssl.data.decode.motion import MotionReader
 from mmssl.data.media import BT601, MAX_PIXELS, MediaError, matrix_of, quarter_turns
 
 EDGE = 1e-6  # seconds: a frame's own time stamp, asked for in floating point, gives that frame
+_BYTE = np.dtype(np.uint8)
 _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 # FFmpeg's AVColorSpace -> the matrix that swscale is told; what is not here is left to it
 _MATRICES = {
@@ -72,7 +73,8 @@ class PictureFitter:
         self._yuv = pixels == "yuv"
         self._plan: tuple[Any, ...] | None = None
         self._packed = self._whole = False  # how the plan's frames become RGB
-        self._plain: tuple[int, int] | None = None  # (width, height) of frames taken as they are
+        self.straight: tuple[int, int] | None = None  # (width, height) of frames that `converted` takes
+        self._to_rgb: dict[str, Any] = {}
         self.geometry = np.eye(2, 3)  # of the last frame: coded source pixels (x, y, 1) -> picture pixels
         self.colour: tuple[int, bool] | None = None  # of the last frame: matrix, full range; None when it is RGB
 
@@ -90,9 +92,6 @@ class PictureFitter:
     def fit_into(self, frame: Any, out: np.ndarray) -> None:
         """As `fit`, into `out`."""
         width, height = frame.width, frame.height
-        if self._plain == (width, height):
-            _copy_whole(frame, width, height, out.reshape(-1))
-            return
         turns = self._look.turns
         turns = quarter_turns(frame) if turns is None else turns
         if self._plan is None or self._plan[:3] != (width, height, turns):
@@ -111,16 +110,12 @@ class PictureFitter:
             return
         # swscale takes a thread a core unless told otherwise, which makes two workers slower than one. Planes of RGB
         # are copied as they are; packed pixels would have to be taken apart, which costs more than converting them.
-        rgb = self._reformatter.reformat(
-            frame,
-            width=scaled[0],
-            height=scaled[1],
-            format="rgb24" if self._packed else "gbrp",
-            src_colorspace=_MATRICES.get(matrix),
-            interpolation=interpolation,
-            threads=1,
-        )
+        how = {"width": scaled[0], "height": scaled[1], "format": "rgb24" if self._packed else "gbrp"}
+        how |= {"src_colorspace": _MATRICES.get(matrix), "interpolation": interpolation, "threads": 1}
+        rgb = self._reformatter.reformat(frame, **how)
         if self._whole:
+            if self._look.turns is not None and self._look.matrix is not None:
+                self.straight, self._to_rgb = (frame.width, frame.height), how
             green, blue, red = rgb.planes
             width, height = scaled
             out[0], out[1], out[2] = _rows(red, width, height), _rows(green, width, height), _rows(blue, width, height)
@@ -130,6 +125,13 @@ class PictureFitter:
         else:
             channels = [_rows(rgb.planes[number], *scaled) for number in (2, 0, 1)]
         self._put(channels, out, turns, left, top)
+
+    def converted(self, frame: Any) -> Any:
+        """The frame whose planes, as they are, make the picture, of a frame that is `straight`.
+
+        Three planes of YUV 4:2:0, or green, blue and red.
+        """
+        return self._reformatter.reformat(frame, **self._to_rgb) if self._to_rgb else frame
 
     def _put(self, channels: Sequence[np.ndarray], out: np.ndarray, turns: int, left: int, top: int) -> None:
         """Red, green and blue, turned and cut, into uint8 [3, H, W] `out`."""
@@ -191,7 +193,7 @@ class PictureFitter:
         self.colour = (matrix, full)
         if frame.format.name in ("yuv420p", "yuvj420p") and size == (frame.width, frame.height):
             if size == self._size[::-1] and self._look.turns == 0 and self._look.matrix is not None:
-                self._plain = size
+                self.straight = size
             return frame
         kept = ColorRange.JPEG if full else ColorRange.MPEG
         return self._reformatter.reformat(
@@ -220,21 +222,6 @@ class PictureFitter:
                 picture = picture[top // part : top // part + h, left // part : left // part + w]
             flat[at : at + h * w].reshape(h, w)[:] = picture
             at += h * w
-
-
-def _copy_whole(frame: Any, width: int, height: int, flat: np.ndarray) -> None:
-    """The three planes of a yuv420p frame without the padding of their rows: most of a clip's frames, so no detours."""
-    at = 0
-    for plane in frame.planes:
-        length = plane.line_size
-        rows: np.ndarray = np.frombuffer(plane, np.uint8, length * height)
-        if length == width:
-            flat[at : at + width * height] = rows
-        else:
-            flat[at : at + width * height].reshape(height, width)[:] = rows.reshape(height, length)[:, :width]
-        at += width * height
-        if at == width * height:
-            width, height = width // 2, height // 2
 
 
 def _rows(plane: Any, width: int, height: int) -> np.ndarray:
@@ -278,6 +265,8 @@ class Pictures:
         self.decoded = 0
         self.motion = motion
         self._flat = frames.reshape(wanted.size, *frames.shape[2:])
+        self._began = self.stamps.reshape(-1)
+        self._targets: tuple[tuple[np.ndarray, tuple[int, int]], ...] | None = None
 
     def see(self, frame: Any, time: float) -> float | None:
         """Take notice of a decoded frame, in display order; what is returned goes with it to `show`."""
@@ -287,14 +276,44 @@ class Pictures:
     def show(self, frame: Any, slots: list[int], began: float, since: float | None) -> None:
         """Convert a frame once and write it to all places (counted through [V, T]) that want it."""
         first = slots[0]
-        self.fitter.fit_into(frame, self._flat[first])
-        flat_stamps = self.stamps.reshape(-1)
-        flat_stamps[first] = began
+        if (frame.width, frame.height) == self.fitter.straight:
+            self.copy(frame, first)
+        else:
+            self.fitter.fit_into(frame, self._flat[first])
+        self._began[first] = began
         for slot in slots[1:]:
             self._flat[slot] = self._flat[first]
-            flat_stamps[slot] = began
+            self._began[slot] = began
         if self.motion is not None:
             self.motion.show(frame, slots, since, self.fitter.geometry)
+
+    def copy(self, frame: Any, slot: int) -> None:
+        """Write a frame that is `straight`: most of a clip's frames, so no detours."""
+        if self._targets is None:
+            self._targets = _targets(self._flat)
+        (one, large), (two, small), (three, _) = self._targets
+        a, b, c = self.fitter.converted(frame).planes
+        one[slot] = np.ndarray(large, _BYTE, a, 0, (a.line_size, 1))
+        two[slot] = np.ndarray(small, _BYTE, b, 0, (b.line_size, 1))
+        three[slot] = np.ndarray(small, _BYTE, c, 0, (c.line_size, 1))
+
+
+def _targets(pictures: np.ndarray) -> tuple[tuple[np.ndarray, tuple[int, int]], ...]:
+    """Where the three planes of each picture go, and their (height, width).
+
+    Args:
+        pictures: uint8 [N, 3, H, W], whose planes come as green, blue, red; or [N, H * 3 / 2, W].
+    """
+    if pictures.ndim == 4:
+        return tuple((pictures[:, channel], pictures.shape[2:]) for channel in (1, 2, 0))
+    height, width = pictures.shape[1] * 2 // 3, pictures.shape[2]
+    found, begin = [], 0
+    for high, wide in ((height, width), (height // 2, width // 2), (height // 2, width // 2)):
+        strides = (pictures.strides[0], wide, 1)
+        place: np.ndarray = np.ndarray((len(pictures), high, wide), _BYTE, pictures, begin, strides)
+        found.append((place, (high, wide)))
+        begin += high * wide
+    return tuple(found)
 
 
 class PicturePicker:

@@ -17,13 +17,13 @@ from av.video.reformatter import VideoReformatter
 
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers
-from mmssl.data.decode.by_packets import OpenDecoders, read_pictures, read_sound
+from mmssl.data.decode.by_packets import KEPT, OpenDecoders, read_pictures, read_sound
 from mmssl.data.decode.motion import EXPORT, MotionReader
 from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, PicturePicker, Pictures
 from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.decode.text import sentences_of
 from mmssl.data.media import MediaError, audio_stream, clock_zero, open_media, pixel_aspect, video_stream
-from mmssl.data.packets import BadTable, PacketTable
+from mmssl.data.packets import BadTable, PacketTable, StreamTable
 from mmssl.data.timestamps import PictureClock
 
 PREROLL = 0.15  # seconds of sound decoded before the wanted stretch, so that codecs with overlap are settled
@@ -44,10 +44,24 @@ class PyAVDecoder:
         self.pixels = pixels
         self._reformatter = VideoReformatter()
         self._decoders = OpenDecoders()
+        self._fitters: dict[tuple[Any, ...], PictureFitter] = {}
 
     def fitter(self, size: tuple[int, int], look: Look) -> PictureFitter:
         """What makes the pictures."""
         return PictureFitter(self._reformatter, size, look, self.pixels)
+
+    def fitter_of(self, stream: StreamTable, size: tuple[int, int]) -> PictureFitter:
+        """The fitter of a table's pictures: kept, with its plans, for streams whose parameters are the same bytes."""
+        facts = stream.facts
+        key = (stream.extradata, stream.codec, size, *facts["aspect"], facts["turns"], facts["matrix"])
+        found = self._fitters.get(key)
+        if found is None:
+            found = self.fitter(size, Look(Fraction(*facts["aspect"]), facts["turns"], facts["matrix"]))
+            if stream.extradata:  # else the parameters are in the packets, and may be others in the next clip
+                if len(self._fitters) >= KEPT:
+                    self._fitters.clear()
+                self._fitters[key] = found
+        return found
 
     def accelerator(self) -> Any:
         """What decodes pictures in the place of the CPU: an `av.codec.hwaccel.HWAccel`, or None."""
@@ -135,18 +149,16 @@ class _Reading:
         self, decoder: PyAVDecoder, window: Window, anchors: np.ndarray, duration: float, into: Buffers
     ) -> None:
         self.decoder, self.window = decoder, window
-        self.wanted = np.stack([window.picture_times(a, duration) for a in anchors])
-        into.audio[:] = 0
-        grids = [window.sound_grid(a, duration) for a in anchors] if window.sounds else []
+        self.wanted = np.stack([window.picture_times(a, duration) for a in anchors.tolist()])
+        into.audio.fill(0)
+        grids = [window.sound_grid(a, duration) for a in anchors.tolist()] if window.sounds else []
         self.placers = [
             SoundPlacer(window.sound_rate, first, into.audio[view]) for view, (first, _) in enumerate(grids)
         ]
         self.has_picture = False
         self._into = into
-        self._look(Look())
 
-    def _look(self, look: Look) -> None:
-        fitter = self.decoder.fitter(self.window.size, look)
+    def _fit(self, fitter: PictureFitter) -> None:
         motion = MotionReader(self.wanted.size, self.window.size) if self.window.motion else None
         self.pictures = Pictures(fitter, self.wanted, self._into.frames, motion)
 
@@ -162,9 +174,11 @@ class _Reading:
         self.has_picture = table.video is not None
         if table.video is None and table.audio is None:
             raise MediaError("no video stream", "the table has neither picture nor sound")
+        if table.video is None:
+            self._fit(self.decoder.fitter(self.window.size, Look()))
+        else:
+            self._fit(self.decoder.fitter_of(table.video, self.window.size))
         if table.video is not None and self.wanted.size:
-            facts = table.video.facts
-            self._look(Look(Fraction(*facts["aspect"]), facts["turns"], facts["matrix"]))
             read_pictures(
                 decoders.of(table.video, motion=self.window.motion), view, table.video, table.zero, self.pictures
             )
@@ -179,8 +193,8 @@ class _Reading:
         self.has_picture = video is not None
         zero = clock_zero(container)
         clock = video if video is not None else sound
-        if video is not None:
-            self._look(Look(pixel_aspect(video)))
+        look = Look() if video is None else Look(pixel_aspect(video))
+        self._fit(self.decoder.fitter(self.window.size, look))
         picker = PicturePicker(self.pictures)
         times = self.wanted.reshape(-1)
         video = video if len(times) else None

@@ -91,13 +91,28 @@ class SoundPlacer:
         self._next_index += len(sound)
         self.write(sound, begin, max(0, self._run_index - begin))
 
-    def write(self, sound: np.ndarray, index: int, skip: int = 0, drop: int = 0) -> None:
-        """Put samples (float32, mono) at `index` of the grid, without the first `skip` and the last `drop`."""
+    def write(self, sound: np.ndarray, index: int, skip: int = 0) -> None:
+        """Put samples (float32, mono) at `index` of the grid, without the first `skip`."""
         begin = index - self.first
-        low, high = max(begin + skip, 0), min(begin + len(sound) - drop, len(self.samples))
+        low, high = max(begin + skip, 0), min(begin + len(sound), len(self.samples))
         if low < high:
             self.samples[low:high] = sound[low - begin : high - begin]
             self.placed += high - low
+
+    def write_run(self, parts: list[np.ndarray], index: int) -> None:
+        """Put samples (float32, mono) that follow on one another at `index` of the grid and after."""
+        begin = index - self.first
+        high = min(begin + sum(map(len, parts)), len(self.samples))
+        low, wanted = max(begin, 0), []
+        if low >= high:
+            return
+        for part in parts:
+            end = begin + len(part)
+            if end > low and begin < high:
+                wanted.append(part[max(low - begin, 0) : high - begin] if begin < low or end > high else part)
+            begin = end
+        np.concatenate(wanted, out=self.samples[low:high])
+        self.placed += high - low
 
 
 def mono(frame: Any) -> np.ndarray:

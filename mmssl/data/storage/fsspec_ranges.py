@@ -13,6 +13,7 @@ from mmssl.data.storage.url import Url
 from mmssl.errors import UserError
 
 PIECE, SMALLEST_PIECE = 8 << 20, 256 << 10
+LONGEST_SETUP = 60.0  # seconds for making a client, credentials found included
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 _FINAL = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "ProfileNotFound", "NoRegionError")
 _making = threading.Lock()
@@ -93,7 +94,7 @@ def fsspec_stream(url: Url, at: int, size: int) -> Iterator[bytes]:
             data: bytes = attempt(url, partial(_within, system, "cat_file", url, start=reached, end=stop))
         except Interrupted as error:
             if isinstance(error, Stalled):
-                piece = max(piece // 2, SMALLEST_PIECE)
+                piece = min(piece, max(piece // 2, SMALLEST_PIECE))
             elif reached >= fsspec_status(url)[0]:  # stores answer with an error past the end
                 return
             patience.wait(error)
@@ -114,6 +115,8 @@ def _within(system: Any, method: str, url: Url, **named: Any) -> Any:
     if getattr(system, "async_impl", False):
         from fsspec.asyn import sync
 
+        if hasattr(system, "set_session"):  # a client is made once, from files, which takes a busy machine seconds
+            sync(system.loop, system.set_session, timeout=max(LONGEST_SETUP, url.settings.timeout))
         return sync(system.loop, getattr(system, f"_{method}"), url.address, timeout=url.settings.timeout, **named)
     return getattr(system, method)(url.address, **named)
 
