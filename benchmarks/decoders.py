@@ -81,7 +81,7 @@ def limit(jobs: list[tuple[EncodedClip, float]]) -> Way:
         assert table.audio is not None
         times = start + np.arange(round(SECONDS * RATE)) / RATE
         number, _ = by_packets._on_screen(table.video, table.zero, times)
-        pictures = [n for packets, _ in by_packets._runs(table.video, np.unique(number)) for n in packets]
+        pictures = [n for packets, _ in by_packets._runs(table.video, number) for n in packets]
         begins = table.audio.seconds - table.zero
         first = max(int(np.searchsorted(begins, start, side="right")) - 2, 0)
         sounds = list(range(first, int(np.searchsorted(begins, start + SECONDS))))

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class Span:
         if self.count < 1:
             raise ValueError(f"a Span of {self.seconds} s at {self.rate}/s holds no sample")
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of frames or samples."""
         return round(self.seconds * self.rate)
@@ -70,7 +71,11 @@ class Span:
 
     def times(self, anchor: float, duration: float) -> np.ndarray:
         """Float64 [count]: the wanted times in one clip."""
-        return float(self.start(anchor, duration)) + np.arange(self.count, dtype=np.float64) / self.rate
+        return float(self.start(anchor, duration)) + self._offsets
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        return np.arange(self.count, dtype=np.float64) / self.rate
 
 
 def _spans(value: Span | tuple[Span, ...] | None) -> tuple[Span, ...]:
@@ -113,30 +118,35 @@ class Window:
         if self.truth and not self.pictures:
             raise ValueError("dense truth is that of frames: give the window a picture span")
 
-    @property
+    @cached_property
     def pictures(self) -> tuple[Span, ...]:
         """The picture spans, longest first."""
         return _spans(self.picture)
 
-    @property
+    @cached_property
     def sounds(self) -> tuple[Span, ...]:
         """The sound spans, longest first."""
         return _spans(self.sound)
 
-    @property
+    @cached_property
     def sound_rate(self) -> int:
         """Samples a second, or 0 without sound."""
         return round(self.sounds[0].rate) if self.sounds else 0
 
-    @property
+    @cached_property
     def sound_span(self) -> Span | None:
         """The longest sound span; the others lie inside it."""
         return max(self.sounds) if self.sounds else None
 
-    @property
+    @cached_property
     def picture_count(self) -> int:
         """Wanted frames a view, summed over the picture spans."""
         return sum(span.count for span in self.pictures)
+
+    @cached_property
+    def without_text(self) -> Window:
+        """The window of pictures and sound alone."""
+        return replace(self, text=False) if self.text else self
 
     def __or__(self, other: Window) -> Window:
         """Union: everything that either window wants, each frame at its own wanted time."""
@@ -160,6 +170,8 @@ class Window:
         """Float64 [picture_count]: the wanted times span after span (a time may be wanted twice)."""
         if not self.pictures:
             return np.zeros(0)
+        if len(self.pictures) == 1:
+            return self.pictures[0].times(anchor, duration)
         return np.concatenate([span.times(anchor, duration) for span in self.pictures])
 
     def sound_grid(self, anchor: float, duration: float) -> tuple[int, int]:

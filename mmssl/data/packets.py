@@ -143,12 +143,11 @@ def _stream(facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tu
     """One stream of a table; what its facts must hold is looked at here, since decoding relies on it."""
     count = int(facts.pop("packets"))
     codec, extradata, base = facts.pop("codec"), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
-    arrays = []
-    for form, width in (("<u4", 4), ("<u4", 4), ("<i4", 4), ("u1", 1)):
-        array: np.ndarray = np.frombuffer(data, form, count, at)
-        arrays.append(array if width == 1 else array.astype(np.int64))
-        at += width * count
-    offset, size, pts, flags = arrays
+    words: np.ndarray = np.frombuffer(data, "<u4", 3 * count, at).reshape(3, count)
+    flags: np.ndarray = np.frombuffer(data, np.uint8, count, at + 12 * count)
+    offset, size = words[:2].astype(np.int64)
+    pts = words[2].view("<i4").astype(np.int64)
+    at += 13 * count
     if count and int((offset + size).max()) > media_bytes:
         raise BadTable("a packet lies past the end of the media")
     numerator, denominator = map(int, base)

@@ -215,7 +215,7 @@ def decode_sample(
         known = replace(encoded, meta={**encoded.meta, "duration": duration})
         anchors = anchors_of(seed, settings.anchor, settings.window.views, duration)
         # The text is read here, by the same rules for every decoder.
-        clip = decoder.decode(known, replace(settings.window, text=False), anchors, into)
+        clip = decoder.decode(known, settings.window.without_text, anchors, into)
         if settings.window.text:
             sentences, left_out = read_sentences(known)
             if text_too_large(place.entry):

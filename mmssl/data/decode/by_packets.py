@@ -8,6 +8,7 @@ and places the sound.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -105,7 +106,7 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
             pictures.decoded += len(frames)
         return shown
 
-    for run, (packets, count) in enumerate(_runs(stream, np.unique(number))):
+    for run, (packets, count) in enumerate(_runs(stream, number)):
         if run:
             decoder.flush_buffers()
             if pictures.motion is not None:
@@ -125,33 +126,34 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
 def _on_screen(stream: StreamTable, zero: float, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Int64 [K]: number (in decode order) of the picture on screen at each time; float64 [K]: when it began."""
     ordered = stream.pts.argsort(kind="stable")
-    if stream.flags.any() and (stream.flags & DISCARD).any():
+    if (stream.flags & DISCARD).any():
         ordered = ordered[(stream.flags[ordered] & DISCARD) == 0]
     begins = stream.seconds[ordered] - zero
-    at = np.searchsorted(begins, times + EDGE, side="right") - 1
+    at = begins.searchsorted(times + EDGE, side="right") - 1
     np.maximum(at, 0, out=at)
     return ordered[at], begins[at]
 
 
-def _runs(stream: StreamTable, wanted: np.ndarray) -> Iterator[tuple[list[int], int]]:
+def _runs(stream: StreamTable, number: np.ndarray) -> Iterator[tuple[list[int], int]]:
     """The packets to decode, in runs that each begin at a key frame, with the number of wanted pictures in each.
 
-    `wanted` is sorted in decode order.
+    `number` holds the wanted pictures' numbers in decode order, in any order and any number of times.
     """
-    keys = np.flatnonzero(stream.flags & KEY)
-    before = np.searchsorted(keys, wanted, side="right") - 1
-    # A picture shown before the key frame that it follows leans on the group before that one, too.
-    early = stream.pts[wanted] < stream.pts[keys[before]]
-    begins = keys[np.maximum(before - early, 0)].tolist()
-    keep = set(wanted.tolist())
-    dispensable = {n for n in np.flatnonzero(stream.flags & DISPOSABLE).tolist() if n not in keep}
+    keep = set(number.tolist())
+    keys = (stream.flags & KEY).nonzero()[0].tolist()
+    dispensable = {n for n in (stream.flags & DISPOSABLE).nonzero()[0].tolist() if n not in keep}
 
     def run(first: int, last: int, count: int) -> tuple[list[int], int]:
         packets = range(first, last + 1)
         return ([n for n in packets if n not in dispensable] if dispensable else list(packets)), count
 
-    first, last, count = begins[0], -1, 0
-    for begin, n in zip(begins, wanted.tolist(), strict=True):
+    first, last, count = -1, -1, 0
+    for n in sorted(keep):
+        before = bisect_right(keys, n) - 1
+        # A picture shown before the key frame that it follows leans on the group before that one, too.
+        begin = keys[max(before - bool(stream.pts[n] < stream.pts[keys[before]]), 0)]
+        if first < 0:
+            first = begin
         if begin > last + 1 and count:
             yield run(first, last, count)
             first, count = begin, 0
@@ -161,11 +163,11 @@ def _runs(stream: StreamTable, wanted: np.ndarray) -> Iterator[tuple[list[int], 
 
 def _packets(media: memoryview, stream: StreamTable) -> Callable[[int], Any]:
     """What makes the n-th packet of a stream."""
-    offsets, sizes, stamps = stream.offset.tolist(), stream.size.tolist(), stream.pts.tolist()
+    offsets, sizes, stamps, make = stream.offset.tolist(), stream.size.tolist(), stream.pts.tolist(), av.Packet
 
     def packet(number: int) -> Any:
         at = offsets[number]
-        made = av.Packet(media[at : at + sizes[number]])
+        made = make(media[at : at + sizes[number]])
         made.pts = stamps[number]
         return made
 
@@ -239,8 +241,8 @@ def _stretches(begins: np.ndarray, placers: list[SoundPlacer], preroll: int) -> 
     """Runs of packets [first, last) that cover what the placers want, merged where they touch."""
     found = []
     for placer in placers:
-        first = max(int(np.searchsorted(begins, placer.start, side="right")) - 1 - preroll, 0)
-        last = int(np.searchsorted(begins, placer.end, side="left"))
+        first = max(int(begins.searchsorted(placer.start, side="right")) - 1 - preroll, 0)
+        last = int(begins.searchsorted(placer.end, side="left"))
         if last > first:
             found.append((first, last))
     found.sort()

@@ -149,7 +149,7 @@ class _Reading:
         self, decoder: PyAVDecoder, window: Window, anchors: np.ndarray, duration: float, into: Buffers
     ) -> None:
         self.decoder, self.window = decoder, window
-        self.wanted = np.stack([window.picture_times(a, duration) for a in anchors.tolist()])
+        self.wanted = np.array([window.picture_times(a, duration) for a in anchors.tolist()])
         into.audio.fill(0)
         grids = [window.sound_grid(a, duration) for a in anchors.tolist()] if window.sounds else []
         self.placers = [
