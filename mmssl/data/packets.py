@@ -36,8 +36,8 @@ class StreamTable:
         codec: FFmpeg's name of the decoder.
         extradata: what the decoder needs beside the packets (parameter sets, the AAC configuration).
         time_base: (numerator, denominator) of `pts`.
-        offset, size: int64 [P], where the bytes of each packet lie.
-        pts: int64 [P], presentation time after the edit list, in `time_base`.
+        offset, size: uint32 or int64 [P], where the bytes of each packet lie.
+        pts: int32 or int64 [P], presentation time after the edit list, in `time_base`.
         flags: uint8 [P]: `KEY`, `DISCARD` (needed for decoding, never shown), `DISPOSABLE` (no other picture needs it).
         facts: the rest, by kind: of a picture ``aspect`` (pixel width, height), of sound ``rate``, ``channels``,
             ``preroll`` (packets decoded before the first wanted one) and ``skips`` ([packet, samples at its
@@ -60,7 +60,8 @@ class StreamTable:
     def seconds(self) -> np.ndarray:
         """Float64 [P]: `pts` in seconds, rounded once, as the demuxer's time stamps are."""
         numerator, denominator = self.time_base
-        return self.pts * numerator / denominator
+        ticks = self.pts if numerator == 1 else self.pts.astype(np.int64) * numerator
+        return ticks / denominator
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +146,9 @@ def _stream(facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tu
     codec, extradata, base = facts.pop("codec"), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
     words: np.ndarray = np.frombuffer(data, "<u4", 3 * count, at).reshape(3, count)
     flags: np.ndarray = np.frombuffer(data, np.uint8, count, at + 12 * count)
-    offset, size = words[:2].astype(np.int64)
-    pts = words[2].view("<i4").astype(np.int64)
+    offset, size, pts = words[0], words[1], words[2].view("<i4")
     at += 13 * count
-    if count and int((offset + size).max()) > media_bytes:
+    if count and int(np.add(offset, size, dtype=np.int64).max()) > media_bytes:
         raise BadTable("a packet lies past the end of the media")
     numerator, denominator = map(int, base)
     if not (count > 0 and 0 < numerator < 1 << 31 and 0 < denominator < 1 << 31):
