@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +50,7 @@ class Span:
         if self.count < 1:
             raise ValueError(f"a Span of {self.seconds} s at {self.rate}/s holds no sample")
 
-    @cached_property
+    @property
     def count(self) -> int:
         """Number of frames or samples."""
         return round(self.seconds * self.rate)
@@ -71,11 +71,15 @@ class Span:
 
     def times(self, anchor: float, duration: float) -> np.ndarray:
         """Float64 [count]: the wanted times in one clip."""
-        return float(self.start(anchor, duration)) + self._offsets
+        return float(self.start(anchor, duration)) + _evenly(self.count, self.rate)
 
-    @cached_property
-    def _offsets(self) -> np.ndarray:
-        return np.arange(self.count, dtype=np.float64) / self.rate
+
+@lru_cache(maxsize=64)
+def _evenly(count: int, rate: float) -> np.ndarray:
+    """Float64 [count]: the times of `count` frames or samples, from 0 on; the same array each time."""
+    times: np.ndarray = np.arange(count, dtype=np.float64) / rate
+    times.flags.writeable = False
+    return times
 
 
 def _spans(value: Span | tuple[Span, ...] | None) -> tuple[Span, ...]:
@@ -118,35 +122,30 @@ class Window:
         if self.truth and not self.pictures:
             raise ValueError("dense truth is that of frames: give the window a picture span")
 
-    @cached_property
+    @property
     def pictures(self) -> tuple[Span, ...]:
         """The picture spans, longest first."""
         return _spans(self.picture)
 
-    @cached_property
+    @property
     def sounds(self) -> tuple[Span, ...]:
         """The sound spans, longest first."""
         return _spans(self.sound)
 
-    @cached_property
+    @property
     def sound_rate(self) -> int:
         """Samples a second, or 0 without sound."""
         return round(self.sounds[0].rate) if self.sounds else 0
 
-    @cached_property
+    @property
     def sound_span(self) -> Span | None:
         """The longest sound span; the others lie inside it."""
         return max(self.sounds) if self.sounds else None
 
-    @cached_property
+    @property
     def picture_count(self) -> int:
         """Wanted frames a view, summed over the picture spans."""
         return sum(span.count for span in self.pictures)
-
-    @cached_property
-    def without_text(self) -> Window:
-        """The window of pictures and sound alone."""
-        return replace(self, text=False) if self.text else self
 
     def __or__(self, other: Window) -> Window:
         """Union: everything that either window wants, each frame at its own wanted time."""
@@ -272,18 +271,19 @@ class Clip:
                 f"clip {self.key}: frames must be uint8 {wanted}, got {self.frames.dtype} {self.frames.shape}"
             )
         views, count = self.frames.shape[:2]
-        for name in ("wanted_times", "frame_times"):
-            if getattr(self, name).shape != (views, count):
-                raise ValueError(f"clip {self.key}: {name} must be [{views}, {count}], got {getattr(self, name).shape}")
         if self.audio.ndim != 2 or self.audio.shape[0] != views or self.audio.dtype != np.float32:
             raise ValueError(
                 f"clip {self.key}: audio must be float32 [{views}, S], got {self.audio.dtype} {self.audio.shape}"
             )
-        for name in ("audio_start", "anchors"):
-            if getattr(self, name).shape != (views,):
-                raise ValueError(f"clip {self.key}: {name} must be [{views}], got {getattr(self, name).shape}")
-        if self.geometry.shape != (2, 3):
-            raise ValueError(f"clip {self.key}: geometry must be [2, 3], got {self.geometry.shape}")
+        for name, found, shape in (
+            ("wanted_times", self.wanted_times.shape, (views, count)),
+            ("frame_times", self.frame_times.shape, (views, count)),
+            ("audio_start", self.audio_start.shape, (views,)),
+            ("anchors", self.anchors.shape, (views,)),
+            ("geometry", self.geometry.shape, (2, 3)),
+        ):
+            if found != shape:
+                raise ValueError(f"clip {self.key}: {name} must be {list(shape)}, got {list(found)}")
 
     def __repr__(self) -> str:
         return (

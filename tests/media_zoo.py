@@ -7,7 +7,9 @@ one *scene clock*; `Medium.origin` is the time stamp of its zero in the file. Si
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -166,7 +168,7 @@ def write(medium: Medium, folder: Path) -> Written:
     """Encode a medium."""
     path = folder / f"medium{medium.suffix}"
     options = media.FRAGMENTED if medium.fragmented else {}
-    with av.open(str(path), "w", options=options) as out:
+    with usual_scheduling(), av.open(str(path), "w", options=options) as out:
         video = _picture_stream(out, medium) if medium.frames else None
         sound = None
         if medium.audio:
@@ -224,6 +226,20 @@ def _picture_stream(out: av.container.OutputContainer, medium: Medium) -> av.Vid
         context.colorspace = medium.matrix
     context.color_range = 2 if medium.full_range else 1
     return stream
+
+
+@contextmanager
+def usual_scheduling() -> Iterator[None]:
+    """Keep the process's scheduling: SVT-AV1, run by root, puts the thread that calls it on SCHED_FIFO at 99.
+
+    What is started afterwards inherits it, and a browser of which every thread is real-time stops the machine.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if (os.sched_getscheduler(0), os.sched_getparam(0)) != before:
+            os.sched_setscheduler(0, *before)
 
 
 def _picture_packets(stream: av.VideoStream, medium: Medium) -> Iterator[av.Packet]:

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -61,6 +61,11 @@ class Settings:
     slots: int  # batches that a worker may be ahead
     pixels: Pixels = "rgb"
     memory: int | None = MEMORY
+
+    @cached_property
+    def seen_and_heard(self) -> Window:
+        """The window that decoders are asked for: the text is read here, by the same rules for each."""
+        return replace(self.window, text=False)
 
     @property
     def layout(self) -> Layout:
@@ -214,8 +219,7 @@ def decode_sample(
         # Decoding needs not measure it again; the description that `Truth` shows stays as it is.
         known = replace(encoded, meta={**encoded.meta, "duration": duration})
         anchors = anchors_of(seed, settings.anchor, settings.window.views, duration)
-        # The text is read here, by the same rules for every decoder.
-        clip = decoder.decode(known, settings.window.without_text, anchors, into)
+        clip = decoder.decode(known, settings.seen_and_heard, anchors, into)
         if settings.window.text:
             sentences, left_out = read_sentences(known)
             if text_too_large(place.entry):

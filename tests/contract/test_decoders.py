@@ -6,6 +6,7 @@ alone. Only the last decimals of colour are compared with the PyAV decoder.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,12 @@ def zoo(tmp_path_factory) -> Callable[[str], Written]:
         return media_zoo.write(MEDIA[name], tmp_path_factory.mktemp("medium"))
 
     return written
+
+
+def test_an_encoder_leaves_the_scheduling_of_the_tests_alone(tmp_path):
+    before = os.sched_getscheduler(0)
+    media_zoo.write(MEDIA["AV1 in mp4"], tmp_path)
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.fixture(params=WAYS)

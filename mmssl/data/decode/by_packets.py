@@ -126,7 +126,7 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
 def _on_screen(stream: StreamTable, zero: float, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Int64 [K]: number (in decode order) of the picture on screen at each time; float64 [K]: when it began."""
     ordered = stream.pts.argsort(kind="stable")
-    if (stream.flags & DISCARD).any():
+    if int(np.bitwise_or.reduce(stream.flags)) & DISCARD:
         ordered = ordered[(stream.flags[ordered] & DISCARD) == 0]
     begins = stream.seconds[ordered] - zero
     at = begins.searchsorted(times + EDGE, side="right") - 1
@@ -141,7 +141,7 @@ def _runs(stream: StreamTable, number: np.ndarray) -> Iterator[tuple[list[int], 
     """
     keep = set(number.tolist())
     keys = (stream.flags & KEY).nonzero()[0].tolist()
-    dispensable = {n for n in (stream.flags & DISPOSABLE).nonzero()[0].tolist() if n not in keep}
+    dispensable = set((stream.flags & DISPOSABLE).nonzero()[0].tolist()) - keep
 
     def run(first: int, last: int, count: int) -> tuple[list[int], int]:
         packets = range(first, last + 1)

@@ -118,6 +118,8 @@ class PyAVDecoder:
         if not reading.has_picture:
             into.frames[:] = 0
         placers = reading.placers
+        for placer in placers:
+            placer.finish()
         motion, shape = reading.pictures.motion, reading.wanted.shape
         return Clip(
             key=clip.key,
@@ -150,7 +152,6 @@ class _Reading:
     ) -> None:
         self.decoder, self.window = decoder, window
         self.wanted = np.array([window.picture_times(a, duration) for a in anchors.tolist()])
-        into.audio.fill(0)
         grids = [window.sound_grid(a, duration) for a in anchors.tolist()] if window.sounds else []
         self.placers = [
             SoundPlacer(window.sound_rate, first, into.audio[view]) for view, (first, _) in enumerate(grids)

@@ -24,7 +24,7 @@ class SoundPlacer:
     Args:
         rate: samples a second of the grid.
         first: sample of the grid with which the wanted stretch begins.
-        samples: float32 [S], zeros, what is written.
+        samples: float32 [S], what is written: sound, and zeros where there is none (`finish`).
     """
 
     def __init__(self, rate: int, first: int, samples: np.ndarray) -> None:
@@ -32,6 +32,7 @@ class SoundPlacer:
         self.first = first
         self.samples = samples
         self.placed = 0
+        self._blank = False  # whether what no sound was written to holds zeros
         self._run: list[np.ndarray] = []  # sound of another rate, resampled as a whole when its run ends
         self._form: tuple[str, str, int] | None = None
         self._next_time = 0.0  # where the current run's input ends, seconds
@@ -96,6 +97,7 @@ class SoundPlacer:
         begin = index - self.first
         low, high = max(begin + skip, 0), min(begin + len(sound), len(self.samples))
         if low < high:
+            self._clear(low, high)
             self.samples[low:high] = sound[low - begin : high - begin]
             self.placed += high - low
 
@@ -111,8 +113,20 @@ class SoundPlacer:
             if end > low and begin < high:
                 wanted.append(part[max(low - begin, 0) : high - begin] if begin < low or end > high else part)
             begin = end
+        self._clear(low, high)
         np.concatenate(wanted, out=self.samples[low:high])
         self.placed += high - low
+
+    def finish(self) -> None:
+        """No more sound comes: where none came there are zeros."""
+        self._clear(0, 0)
+
+    def _clear(self, low: int, high: int) -> None:
+        """Zeros everywhere but from `low` to `high`, which is written next, if nothing was written yet."""
+        if not self._blank:
+            self.samples[:low] = 0
+            self.samples[high:] = 0
+            self._blank = True
 
 
 def mono(frame: Any) -> np.ndarray:
