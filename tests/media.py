@@ -274,7 +274,7 @@ def _video_packets(stream: av.VideoStream, times: np.ndarray, pictures: Iterable
     base = stream.codec_context.time_base or Fraction(1, 1000)
     for time, picture in zip(times, pictures, strict=True):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame = frame.reformat(format="yuv420p")
+        frame = frame.reformat(format="yuv420p", threads=1)
         frame.time_base = base
         frame.pts = round(Fraction(time).limit_denominator(1000) / base)
         yield from stream.encode(frame)
