@@ -354,7 +354,7 @@ def measure(source: Path | bytes) -> Measured:
         for frame in container.decode(*container.streams.video, *container.streams.audio):
             if isinstance(frame, av.VideoFrame):
                 times.append(frame.time)
-                bright.append(float(frame.to_ndarray(format="gray8").mean()) > 128)
+                bright.append(float(frame.to_ndarray(format="gray8", threads=1).mean()) > 128)
             else:
                 rate = frame.sample_rate
                 data = frame.to_ndarray().astype(np.float32)

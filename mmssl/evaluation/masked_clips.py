@@ -104,7 +104,7 @@ def _all_frames(path: Path) -> torch.Tensor:
     try:
         with open_media(path) as container:
             stream = video_stream(container)
-            shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            shown = [frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(stream)]
     except MediaError as error:
         raise UserError(f"video '{path}' cannot be decoded: {error}") from error
     return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).contiguous()

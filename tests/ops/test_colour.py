@@ -52,7 +52,7 @@ def test_within_three_levels_of_swscale(matrix, colorspace, full):
     frame.color_range = 2 if full else 1
     kept = ColorRange.JPEG if full else ColorRange.MPEG
     rgb = frame.reformat(
-        format="rgb24", src_colorspace=colorspace, src_color_range=kept, dst_color_range=ColorRange.JPEG
+        format="rgb24", src_colorspace=colorspace, src_color_range=kept, dst_color_range=ColorRange.JPEG, threads=1
     )
     found = planes_to_rgb(torch.from_numpy(data)[None], torch.tensor([matrix]), torch.tensor([full]))[0]
     off = np.abs(found.permute(1, 2, 0).numpy().astype(int) - rgb.to_ndarray().astype(int))

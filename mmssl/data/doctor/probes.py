@@ -63,7 +63,7 @@ def make_clip(path: str) -> None:
         audio = out.add_stream("aac", rate=SOUND_RATE, layout="mono")
         for number in range(FRAMES):
             picture = np.full((*SIZE, 3), 20 + 16 * number, np.uint8)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
@@ -168,7 +168,7 @@ def nvdec(path: str) -> None:
     levels = []
     with av.open(path, hwaccel=HWAccel("cuda", allow_software_fallback=False)) as container:
         for frame in container.decode(video=0):
-            levels.append(float(frame.to_ndarray(format="gray8").mean()))
+            levels.append(float(frame.to_ndarray(format="gray8", threads=1).mean()))
     check(levels, None)
 
 

@@ -32,7 +32,7 @@ def describe(clip):
 
 def pictures(clip):
     with av.open(io.BytesIO(clip.members["mp4"])) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(video=0)]
 
 
 CONTAINERS = {

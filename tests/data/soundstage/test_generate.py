@@ -49,7 +49,7 @@ def test_clip_alone_is_the_clip_of_the_batch(corpus: Path) -> None:
     """Decoded, the file shows and sounds what `render_clip` gives, but for the coding losses."""
     clip = render_clip("quick", 2, "train", 2)
     with av.open(str(corpus / "videos" / f"{clip.key}.mp4")) as container:
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        frames = np.stack([frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(video=0)])
     with av.open(str(corpus / "videos" / f"{clip.key}.mp4")) as container:
         sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
     assert frames.shape == clip.frames.shape
