@@ -198,9 +198,11 @@ def _with_interval(score: Score, result: Result) -> Score:
     values = _values(result, score.row)
     if score.interval is not None or values is None or result.per_clip is None:
         return score
-    if len(set(result.per_clip.groups)) < LEAST_GROUPS or np.isnan(values).all():
+    known = ~np.isnan(values).all(axis=0)
+    groups = np.array(result.per_clip.groups)[known]
+    if len(set(groups.tolist())) < LEAST_GROUPS:
         return score
-    made = bootstrap(values, np.array(result.per_clip.groups))
+    made = bootstrap(values[:, known], groups)
     return replace(score, interval=(made.low, made.high))
 
 
@@ -237,6 +239,9 @@ def difference(
         return unsaid(f"different {', '.join(unequal_in)}")
     if ours.metric != theirs.metric:
         return unsaid(f"one is {ours.metric}, the other {theirs.metric}")
+    indivisible = dict(results[run].stored.get("no_mean_over_clips") or {})
+    if ours.metric in indivisible:
+        return unsaid(indivisible[ours.metric])
     if results[run].per_clip is None or results[other].per_clip is None:
         lacks = " and ".join(results[n].name for n in (other, run) if results[n].per_clip is None)
         return unsaid(f"no per-clip scores (scores.npz) of {lacks}")

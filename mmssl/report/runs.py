@@ -2,8 +2,8 @@
 
 Rows are found by their shape, whatever the evaluation: a mapping with a mean over seeds (`{probe: {model: {mean, std,
 seeds}}}`), or, under `rows` or `directions`, any mapping of numbers (`{rows: {model: {metric: value, interval}}}`). The
-first number of a row is its primary one (the one that has the interval, where only one has); it is the one that is
-drawn and compared.
+primary number of a row is the one it names as its `metric`, else the one that has the interval where only one has, else
+the first; it is the one that is drawn and compared.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from mmssl.evaluation.per_clip import NAME, PerClip
 #: what must be equal for numbers to stand side by side, besides every text, list of texts and switch
 CONDITIONS = frozenset(
     "protocol clips test_clips n objects folds train_share frames_per_clip sound_seconds seconds rate size views "
-    "settings epochs crops resolution frames".split()
+    "settings epochs crops resolution frames train_clips train_pictures test_pictures train_boxes test_boxes cells "
+    "gallery galleries gallery_seed queries".split()
 )
 #: what may differ; it is told
-TOLD = ("encoder", "head", "decoder", "precision", "seeds", "seed", "object_prior")
-SHARDS = ("shards", "train", "test", "folder")
+TOLD = ("encoder", "strides", "head", "decoder", "precision", "seeds", "seed", "object_prior")
+SHARDS = ("shards", "train", "test", "folder", "data")
 #: what says nothing of the conditions
 FREE = frozenset("encoders evaluation versions left_out not_drawn drawn video seconds_used cache".split())
 TABLES = ("rows", "directions")
@@ -104,7 +105,7 @@ def read_results(places: Sequence[Path], evaluation: str | None = None) -> list[
     if len(places) < 2:
         raise UserError(f"{len(places)} run(s) given; a comparison needs two or more")
     files = find_results(places, evaluation)
-    names = short_names([_run_of(path) for path in files])
+    names = short_names([run_of(path) for path in files])
     found = [read_result(path, name) for path, name in zip(files, names, strict=True)]
     if len({result.evaluation for result in found}) > 1:
         said = "; ".join(f"{result.path}: {result.evaluation}" for result in found)
@@ -114,7 +115,7 @@ def read_results(places: Sequence[Path], evaluation: str | None = None) -> list[
 
 def find_results(places: Sequence[Path], evaluation: str | None = None) -> list[Path]:
     """The results.json of each place; see `read_results`."""
-    inside = {place: _evaluations(place) for place in places if not _direct(place)}
+    inside = {place: _evaluations(place, evaluation) for place in places if not _direct(place)}
     common = set.intersection(*(set(found) for found in inside.values())) if inside else set()
     for place, found in inside.items():
         if not found:
@@ -138,15 +139,25 @@ def _direct(place: Path) -> Path | None:
     return place / "results.json" if (place / "results.json").is_file() else None
 
 
-def _evaluations(place: Path) -> dict[str, Path]:
+def _evaluations(place: Path, evaluation: str | None = None) -> dict[str, Path]:
+    """The files of a run by the name of the evaluation: "action", or "retrieval/av_sync" where it has one a head.
+
+    Args:
+        place: run folder or its encoders folder.
+        evaluation: a name that is looked for: "retrieval" is then that of the only head.
+    """
     run = place.parent if place.name == "encoders" else place
-    return {path.parent.name: path for path in sorted(run.glob("evaluation/*/results.json"))}
+    files = [*run.glob("evaluation/*/results.json"), *run.glob("evaluation/*/*/results.json")]
+    found = {path.parent.relative_to(run / "evaluation").as_posix(): path for path in sorted(files)}
+    heads = [path for name, path in found.items() if name.split("/")[0] == evaluation]
+    return found | ({evaluation: heads[0]} if evaluation and evaluation not in found and len(heads) == 1 else {})
 
 
-def _run_of(path: Path) -> Path:
+def run_of(path: Path) -> Path:
     """The run that a results.json belongs to: the folder above evaluation/, else the file's own."""
     folder = path.absolute().parent
-    return folder.parent.parent if folder.parent.name == "evaluation" else folder
+    above = next((one for one in (folder.parent, folder.parent.parent) if one.name == "evaluation"), None)
+    return folder if above is None else above.parent
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -235,7 +246,8 @@ def _score(row: str, found: Mapping[str, Any], tabled: bool) -> Score | None:
         numbers |= {k: float(v["mean"]) for k, v in nested.items() if k != metric}
         intervals = spread if "low" in spread else spread.get("interval", intervals)
     elif tabled and numbers:
-        metric = _primary(numbers, intervals)
+        named = str(found.get("metric"))
+        metric = named if named in numbers else _primary(numbers, intervals)
         mean = numbers.pop(metric)
     else:
         return None
@@ -340,10 +352,21 @@ def _told_apart_by(value: Any) -> bool:
 def _same_shards(values: Sequence[Any]) -> bool:
     """Whether specifications that are written differently name the same files."""
     try:
-        files = [[str(Path(str(path)).resolve(strict=True)) for path in expand_shards(str(value))] for value in values]
+        files = [_files(value) for value in values]
     except (UserError, OSError, ValueError):
         return False
     return all(one == files[0] for one in files)
+
+
+def _files(value: Any) -> list[str]:
+    """What a specification of shards, a place of pictures or a list of such places names."""
+    if isinstance(value, list):
+        return [str(Path(str(place)).resolve(strict=True)) for place in value]
+    try:
+        found = [str(shard) for shard in expand_shards(str(value))]
+    except UserError:  # a folder of something else
+        found = [str(value)]
+    return [str(Path(path).resolve(strict=True)) for path in found]
 
 
 def _short(value: Any) -> str:
