@@ -167,14 +167,16 @@ def signed(value: float, percent: bool) -> str:
 def _line(result: Result, group: Group) -> dict[str, Any]:
     """A line's plain values: those of a run, or of a method with its pretrainings' own means below."""
     rows = {score.row: _plain(score) for score in result.scores}
+    one = len(group.runs) == 1
     found = {
         "name": result.name,
+        **({"results": str(result.path)} if one else {}),
         "per_clip": all(run.per_clip is not None for run in group.runs),
         "baselines": dict(result.baselines),
         "rows": rows,
     }
-    if len(group.runs) == 1:
-        return found | {"results": str(result.path)}
+    if one:
+        return found
     for row in rows.values():
         row["std_of_pretrainings"] = row.pop("std")
         row["pretrainings"] = row.pop("seeds")

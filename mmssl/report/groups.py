@@ -20,7 +20,7 @@ import yaml
 
 from mmssl.errors import UserError
 from mmssl.report.conditions import TOLD
-from mmssl.report.runs import Result, Score, run_of
+from mmssl.report.runs import Result, Score, run_folders, run_of
 
 OWN = ("run", "seed")  # settings that pretrainings of one method differ in
 
@@ -102,8 +102,8 @@ def _by_pattern(results: Sequence[Result], pattern: str) -> dict[str, list[int]]
     except re.error as error:
         raise UserError(f"group '{pattern}' is no regular expression ({error})") from error
     parts: dict[str, list[int]] = {}
-    for row, result in enumerate(results):
-        path = run_of(result.path).as_posix()
+    for row, folder in enumerate(run_folders([result.path for result in results])):
+        path = folder.as_posix()
         match = expression.search(path)
         if match is None:
             raise UserError(f"group '{pattern}' does not match the run '{path}'")
@@ -133,6 +133,8 @@ def _settings(result: Result) -> tuple[str, str] | None:
     """What pretrainings of one method have in common, as one text, and the seed; None where no settings are known."""
     places = [run_of(result.path)]
     if isinstance(encoders := result.stored.get("encoders"), str):
+        if Path(encoders).suffix in (".yaml", ".yml"):  # a file of builds: what lies beside it has not trained them
+            return None
         places += [Path(encoders).parent if Path(encoders).name == "encoders" else Path(encoders)]
     for place in places:
         first = _read(place / "config.yaml")

@@ -93,7 +93,7 @@ def read_results(places: Sequence[Path], evaluation: str | None = None) -> list[
     if len(places) < 2:
         raise UserError(f"{len(places)} run(s) given; a comparison needs two or more")
     files = find_results(places, evaluation)
-    names = short_names([run_of(path) for path in files])
+    names = short_names(run_folders(files))
     found = [read_result(path, name) for path, name in zip(files, names, strict=True)]
     if len({result.evaluation for result in found}) > 1:
         said = "; ".join(f"{result.path}: {result.evaluation}" for result in found)
@@ -146,6 +146,14 @@ def run_of(path: Path) -> Path:
     folder = path.absolute().parent
     above = next((one for one in (folder.parent, folder.parent.parent) if one.name == "evaluation"), None)
     return folder if above is None else above.parent
+
+
+def run_folders(files: Sequence[Path]) -> list[Path]:
+    """The run of each results.json; the file's own folder where one run has several of them."""
+    of_run: dict[Path, set[Path]] = {}
+    for path in files:
+        of_run.setdefault(run_of(path), set()).add(path.resolve())
+    return [run_of(path) if len(of_run[run_of(path)]) == 1 else path.absolute().parent for path in files]
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -146,6 +147,21 @@ def test_results_written_elsewhere_know_their_run_by_the_encoders(tmp_path):
     assert compare(read_results(places)).names == ["out (2 pretrainings)"]
 
 
+def test_builds_beside_one_another_are_told_apart(tmp_path):
+    """`evaluate action run/resnet.yaml` writes below run/evaluation/resnet, whatever else lies in the folder."""
+    run, places = write_run(tmp_path / "run", hits(0.5)), []
+    stored = json.loads((run / "evaluation/action/results.json").read_text())
+    for n, name in enumerate(("resnet", "mvit")):
+        places.append(run / "evaluation" / name / "action")
+        write_run(tmp_path / name, hits(0.5, seed=n))
+        (run / "evaluation" / name).mkdir()
+        (tmp_path / name / "evaluation" / "action").rename(places[-1])
+        found = json.dumps(stored | {"encoders": str(run / f"{name}.yaml")})
+        (places[-1] / "results.json").write_text(found)
+    for pattern in (None, "(.+)", r"/(\w+)/action"):
+        assert compare(read_results(places), group=pattern).names == ["resnet/action", "mvit/action"]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -162,8 +178,6 @@ def test_one_pretraining_that_cannot_be_judged_leaves_the_method_unjudged(change
     assert made.names[0] == "a (2 pretrainings)"
     found = made.difference(ROW, 1)
     assert not found.judged
-    import re
-
     assert re.search(why, found.said)
     assert found.interval is None
     assert made.results[0].score(ROW).interval is None
