@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmssl.report.comparison import HEADS, Comparison, compare, markdown, table_lines
+from mmssl.report.comparison import Comparison, compare
 from mmssl.report.comparison_page import comparison_page
+from mmssl.report.comparison_table import heads, markdown, of_trainings, table_lines
 from mmssl.report.runs import read_results
 from mmssl.report.shell import write_page
 from mmssl.training.files import write_whole
@@ -20,7 +21,11 @@ from pipelines.shared import make_folder
 
 
 def run(
-    runs: list[Path], out: Path = Path("compare"), evaluation: str | None = None, anyway: bool = False
+    runs: list[Path],
+    out: Path = Path("compare"),
+    evaluation: str | None = None,
+    anyway: bool = False,
+    group: str | None = None,
 ) -> dict[str, Any]:
     """Compare runs by what one evaluation wrote of each: a table, compare.json, compare.md and index.html with a chart.
 
@@ -30,8 +35,11 @@ def run(
         evaluation: which one, where the runs have several.
         anyway: print numbers of different protocols, shards, sizes, views or clips all the same, with the difference
             named and nothing judged.
+        group: regular expression on the paths of run folders: runs with the same first bracket are pretrainings of one
+            method and one line, '(.+)' takes each run by itself; unless given, runs whose training settings are equal
+            but for the seed.
     """
-    made = compare(read_results(runs, evaluation), anyway)
+    made = compare(read_results(runs, evaluation), anyway, group)
     return write_comparison(made, out)
 
 
@@ -50,7 +58,7 @@ def write_comparison(made: Comparison, out: Path) -> dict[str, Any]:
     console = Console()
     first = made.results[0]
     table = Table(title=f"{first.evaluation}, {first.protocol}")
-    for head in ("", *HEADS[2:6]):
+    for head in ("", *heads(made)[2:6]):
         table.add_column(head, justify="right" if head else "left", overflow="fold")
     last = ""
     for line in table_lines(made):  # what may be said is printed below, a sentence each
@@ -62,8 +70,12 @@ def write_comparison(made: Comparison, out: Path) -> dict[str, Any]:
     console.print(table)
     for one in made.unequal:
         what = "DIFFERENT CONDITIONS, " if one.refused else "differs, "
-        console.print(what + one.sentence(made.names), markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            what + one.sentence([run.name for run in made.runs]), markup=False, highlight=False, soft_wrap=True
+        )
     for sentence in made.sentences():
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    for note in (*(of_trainings(made) if made.several else ()), *made.remarks):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{page}", soft_wrap=True, markup=False)
     return found

@@ -80,7 +80,7 @@ def image(
         "data": [str(place) for place in (data, train, test) if place is not None],
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip())
     _print(console, results)
     console.print(f"{path}", soft_wrap=True)
     return results

@@ -96,7 +96,7 @@ def retrieval(
         "encoders": str(encoders),
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip())
     _print(console, scores)
     console.print(f"{path}", soft_wrap=True)
     return results

@@ -75,7 +75,7 @@ def segmentation(
         "data": str(data),
         "seconds_used": round(time.perf_counter() - begin, 2),
     }
-    path = write_results(folder, results)
+    path = write_results(folder, results, scores.per_clip())
     _print(console, results)
     console.print(f"{path}", soft_wrap=True)
     return results

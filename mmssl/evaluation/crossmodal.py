@@ -222,7 +222,7 @@ def _across(
         chances.append(Answers.chance(own, gain))
     made = {name: Answers.joined(some) for name, some in controls.items() if some}
     controlled = {name: answers for name, answers in made.items() if answers.count()}
-    return _joined(parts, chances, controlled, query_groups(a, pairs, np.concatenate(drawn)))
+    return _joined(parts, chances, controlled, a, pairs, np.concatenate(drawn))
 
 
 def _within(
@@ -242,16 +242,18 @@ def _within(
             table = similarities(model.matcher, mean, mean)[others].reshape(len(rows), -1)
             parts[number].append(Answers.of(None, (table, gain)))
         chances.append(Answers.chance(None, gain))
-    return _joined(parts, chances, {}, query_groups(side, pairs, np.concatenate(drawn)))
+    return _joined(parts, chances, {}, side, pairs, np.concatenate(drawn))
 
 
 def _joined(
     parts: Sequence[Sequence[Answers]],
     chances: Sequence[Mapping[str, float]],
     controls: Mapping[str, Answers],
-    groups: np.ndarray,
+    side: str,
+    pairs: Pairs,
+    rows: np.ndarray,
 ) -> Direction:
-    """The galleries' answers together; the first model is the trained one."""
+    """The galleries' answers together, to queries of the clips' one side; the first model is the trained one."""
     ours, *random = [Answers.joined(some) for some in parts]
     names = [name for name in chances[0] if all(name in one for one in chances)]
     return Direction(
@@ -260,5 +262,6 @@ def _joined(
         controls=controls,
         chance={name: float(np.mean([one[name] for one in chances])) for name in names},
         gallery=np.repeat(np.arange(len(chances)), len(next(iter(ours.each.values()))) // len(chances)),
-        groups=groups,
+        groups=query_groups(side, pairs, rows),
+        keys=tuple(pairs.keys[row] for row in rows.tolist()),
     )

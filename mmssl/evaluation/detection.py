@@ -33,6 +33,7 @@ PROTOCOL = "detection-frcnn-v1"
 ROWS = ("pretrained", "random_init", "mean_box")
 LEAST_CLIPS = 5  # with fewer, an interval over clips says nothing
 RESAMPLES = 500  # an average precision costs more than a mean
+NO_MEAN = "an average precision ranks the boxes of all pictures together and is no mean over pictures"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class DetectionScores:
             "evaluation": "detection",
             **self.about,
             "rows": rows,
+            "no_mean_over_clips": {"ap": NO_MEAN},
             "pretrained_minus": {row: self.minus(row) for row in ROWS if row != "pretrained"},
         }
 

@@ -22,6 +22,7 @@ from mmssl.evaluation.folds import TRAIN_SHARE, drawn_part
 from mmssl.evaluation.image_files import ImageSet, Reading, batches, two_parts
 from mmssl.evaluation.knn import knn_scores, neighbours_for
 from mmssl.evaluation.linear import fit_chosen
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.evaluation.picture_encoder import picture_encoder
 from mmssl.metrics.classification import confusion_matrix, mean_class_accuracy, top_k_hits
 from mmssl.metrics.statistics import paired_difference, verdict
@@ -57,7 +58,8 @@ class ImageScores:
 
     Args:
         about: protocols and settings.
-        labels: int [N] of the test pictures.
+        keys: of the test pictures.
+        labels: int [N], their classes.
         top_1: probe -> row -> float64 [S, N].
         top_5: the same for the five best classes.
         confusion: int64 [C, C] of the pretrained linear probe, true classes in rows, summed over seeds.
@@ -65,6 +67,7 @@ class ImageScores:
     """
 
     about: Mapping[str, Any]
+    keys: tuple[str, ...]
     labels: np.ndarray
     top_1: Mapping[str, Mapping[str, np.ndarray]]
     top_5: Mapping[str, Mapping[str, np.ndarray]]
@@ -75,6 +78,11 @@ class ImageScores:
         """Pretrained minus a row, paired by seed and picture: mean, 95 % interval, verdict."""
         interval = paired_difference(self.top_1[probe]["pretrained"], self.top_1[probe][row])
         return interval.as_dict() | {"verdict": verdict(interval)}
+
+    def per_clip(self) -> PerClip:
+        """Each picture's hits by "probe/row", for comparisons of runs."""
+        values = {f"{probe}/{row}": hits for probe, rows in self.top_1.items() for row, hits in rows.items()}
+        return PerClip(self.keys, self.keys, values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `results.json`, fractions."""
@@ -287,4 +295,4 @@ def _probe(
                 strengths.append(fitted.strength)
                 confusion += confusion_matrix(found["linear"].argmax(axis=1), tested, len(classes))
     details = {"neighbours": sorted(neighbours), "strengths": strengths}
-    return ImageScores({**about, **details}, tested, top_1, top_5, confusion, float(np.mean(majority)))
+    return ImageScores({**about, **details}, test.keys, tested, top_1, top_5, confusion, float(np.mean(majority)))

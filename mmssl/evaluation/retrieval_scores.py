@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.metrics.retrieval import (
     chance_hits_at,
     chance_median_rank,
@@ -108,6 +109,7 @@ class Direction:
         chance: a random order, averaged over galleries.
         gallery: int [Q], which gallery each query belongs to.
         groups: int [Q], queries of one source file, or of one and the same text, are resampled together.
+        keys: [Q], the clips that the queries are of.
     """
 
     pretrained: Answers
@@ -116,6 +118,18 @@ class Direction:
     chance: Mapping[str, float]
     gallery: np.ndarray
     groups: np.ndarray
+    keys: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """The metric that sentences and comparisons of runs are about."""
+        return HEADLINE if HEADLINE in self.pretrained.each else f"ndcg_{NDCG}"
+
+    def per_query(self) -> dict[str, np.ndarray]:
+        """Model -> float64 [S, Q], each query's value of the headline; NaN where it has no relevant item."""
+        models = {"pretrained": [self.pretrained], "random_init": self.random_init}
+        models |= {name: [answers] for name, answers in self.controls.items()}
+        return {name: np.stack([one.each[self.headline] for one in some]) for name, some in models.items()}
 
     def differences(self) -> dict[str, Interval]:
         """Metric -> pretrained minus random init, paired by seed and query (and resampled by group); not of ranks."""
@@ -144,11 +158,15 @@ class Direction:
             for name, difference in self.differences().items()
         }
         return {
-            "pretrained": self.pretrained.means()
+            "pretrained": {"metric": self.headline}
+            | self.pretrained.means()
             | {"interval": intervals, "std_of_galleries": {n: _std([p[n] for p in parts if n in p]) for n in parts[0]}},
-            "random_init": mean | {"std": spread, "seeds": by_seed},
-            "chance": dict(self.chance),
-            **{name: answers.means() | {"queries": answers.count()} for name, answers in self.controls.items()},
+            "random_init": {"metric": self.headline} | mean | {"std": spread, "seeds": by_seed},
+            "chance": {"metric": self.headline, **self.chance},
+            **{
+                name: {"metric": self.headline} | answers.means() | {"queries": answers.count()}
+                for name, answers in self.controls.items()
+            },
             "pretrained_minus_random_init": judged,
         }
 
@@ -169,6 +187,22 @@ class RetrievalScores:
         """Plain values for `results.json`; recalls and nDCG as fractions, ranks from 1."""
         found = {name: direction.as_dict() for name, direction in self.directions.items()}
         return {"evaluation": "retrieval", **self.about, "directions": found}
+
+    def per_clip(self) -> PerClip:
+        """Each query's value of its direction's headline by "direction/model", for comparisons of runs.
+
+        A query is a clip under a direction; under the other directions' rows it is NaN.
+        """
+        keys, groups, values = [], [], {}
+        total, first = sum(len(direction.keys) for direction in self.directions.values()), 0
+        for name, direction in self.directions.items():
+            keys += [f"{name}: {key}" for key in direction.keys]
+            groups += [f"{name}: {group}" for group in direction.groups.tolist()]
+            for model, found in direction.per_query().items():
+                values[f"{name}/{model}"] = np.full((len(found), total), np.nan)
+                values[f"{name}/{model}"][:, first : first + len(direction.keys)] = found
+            first += len(direction.keys)
+        return PerClip(tuple(keys), tuple(groups), values)
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table for a person, a block a direction: model, R@1, R@5, R@10, median rank, nDCG@30, R@1 by class."""

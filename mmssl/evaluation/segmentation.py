@@ -6,6 +6,10 @@ frequent class everywhere. Seed s means another random initialisation (of the ba
 clips, other cells of their maps; the head's penalty is one of four, chosen for each row and seed by the mean IoU of a
 fifth of those clips, then the head is fitted on all of them. Rows are compared by resampling the confusion
 matrices of the test clips, paired by seed and clip.
+
+Beside the score, `by_clip` is the mean over clips of each clip's own mean IoU over the classes that it shows (the
+per-image mean IoU of Wang et al., arXiv 2310.19252, where a clip is one picture): clips count alike, small ones too.
+Runs are judged against each other by it, because it is a mean over clips.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import torch.nn.functional as F
 from mmssl.errors import UserError
 from mmssl.evaluation.folds import TRAIN_SHARE, drawn_part, validation_rows
 from mmssl.evaluation.labelled_pixels import PixelClip, pixel_sets
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.evaluation.picture_encoder import picture_encoder
 from mmssl.evaluation.pixel_head import ColourMaps, FrozenMaps, Maps, PixelHead, drawn_cells, fit_pixel_heads
 from mmssl.evaluation.soundstage_bodies import Kind
@@ -33,6 +38,7 @@ PROTOCOL = "segmentation-linear-v1"
 ROWS = ("pretrained", "random_init", "colours", "majority")
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
 LEAST_CLIPS = 5  # with fewer, an interval over clips says nothing
+NO_MEAN = "a mean IoU is of all pixels together and no mean over clips; judged is the IoU of each clip (`by clip`)"
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,24 @@ class SegmentationScores:
     Args:
         about: protocol and settings.
         confusions: row -> int64 [S, N, C, C], true classes first.
+        keys: of the clips.
     """
 
     about: Mapping[str, Any]
     confusions: Mapping[str, np.ndarray]
+    keys: tuple[str, ...]
+
+    def by_clip(self, row: str) -> np.ndarray:
+        """Float64 [S, N]: each clip's mean IoU over the classes it shows; NaN where no pixel of it is judged."""
+        table = self.confusions[row]
+        judged = table.any(axis=(-2, -1))
+        found = np.full(judged.shape, np.nan)
+        found[judged] = mean_iou(table[judged])
+        return found
+
+    def per_clip(self) -> PerClip:
+        """The IoU of each clip, for comparisons of runs."""
+        return PerClip(self.keys, self.keys, {f"by_clip/{row}": self.by_clip(row) for row in ROWS})
 
     def minus(self, row: str) -> dict[str, Any]:
         """Pretrained minus a row: difference of the mean IoUs, its 95 % interval over seeds and clips, a verdict."""
@@ -66,13 +86,15 @@ class SegmentationScores:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `results.json`, fractions; a class that the test pictures lack has no IoU."""
         rows: dict[str, Any] = {}
+        by_clip: dict[str, Any] = {}
         for row in ROWS:
             whole = self.confusions[row].sum(axis=1)
             by_seed = mean_iou(whole)
+            of_clips = np.nanmean(self.by_clip(row), axis=1)
             ious = class_iou(whole).mean(axis=0)
             rows[row] = {
                 "mean_iou": float(by_seed.mean()),
-                "std": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0,
+                "std": _std(by_seed),
                 "seeds": [float(v) for v in by_seed],
                 "pixel_accuracy": float(pixel_accuracy(whole).mean()),
                 "class_iou": {
@@ -80,13 +102,24 @@ class SegmentationScores:
                     for name, iou in zip(self.about["classes"], ious, strict=True)
                 },
             }
+            by_clip[row] = {
+                "clip_iou": float(of_clips.mean()),
+                "std": _std(of_clips),
+                "seeds": [float(v) for v in of_clips],
+            }
         return {
             "evaluation": "segmentation",
             **self.about,
             "rows": rows,
+            "by_clip": {"rows": by_clip},
+            "no_mean_over_clips": {"mean_iou": NO_MEAN},
             "pretrained_minus": {row: self.minus(row) for row in ROWS if row != "pretrained"},
             "confusion": self.confusions["pretrained"].sum(axis=(0, 1)).tolist(),
         }
+
+
+def _std(by_seed: np.ndarray) -> float:
+    return float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -221,7 +254,7 @@ def evaluate_segmentation(
         "seeds": seeds,
         "left_out": sets.left_out,
     }
-    return SegmentationScores(about, confusions)
+    return SegmentationScores(about, confusions, test.keys)
 
 
 def fit_chosen_head(maps: Maps, pictures: Pictures, part: np.ndarray, classes: int, cells: int, seed: int) -> PixelHead:

@@ -55,10 +55,7 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 
         groups = np.arange(table.shape[1])
     _, member = np.unique(np.asarray(groups), return_inverse=True)
     count = int(member.max()) + 1
-    sums, sizes = np.zeros((len(table), count)), np.zeros((len(table), count))
-    for row in range(len(table)):
-        sums[row] = np.bincount(member, np.where(known[row], table[row], 0.0), minlength=count)
-        sizes[row] = np.bincount(member, known[row].astype(np.float64), minlength=count)
+    sums, sizes = _by_group(np.where(known, table, 0.0), member, count), _by_group(known, member, count)
     means = []
     for first in range(0, RESAMPLES, _CHUNK):
         rows = _multiplicities(seed, f"seeds {first}", len(table))
@@ -67,6 +64,55 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 
         means.append(np.einsum("rg,rg->r", rows @ sums, columns) / np.where(total > 0, total, np.nan))
     low, high = np.nanquantile(np.concatenate(means), [0.025, 0.975])
     return Interval(float(sums.sum() / sizes.sum()), float(low), float(high))
+
+
+def _by_group(table: np.ndarray, member: np.ndarray, count: int) -> np.ndarray:
+    """Float64 [S, G] of [S, N]: sums over the clips of each group."""
+    return np.stack([np.bincount(member, row.astype(np.float64), minlength=count) for row in table])
+
+
+def bootstrap_pretrainings(
+    ours: np.ndarray, theirs: np.ndarray | None = None, groups: np.ndarray | None = None, seed: int = 0
+) -> Interval:
+    """95 % interval of a method's mean, or of the difference of two, over pretrainings, seeds and clips at once.
+
+    A hierarchical bootstrap of a crossed design: seeds and clips are drawn as in `bootstrap`, the same for all
+    pretrainings of both methods; pretrainings are drawn for each method by itself, as they have nothing in common. Of P
+    pretrainings P - 1 are drawn, with replacement, which makes the variance of a mean of few right on average
+    (McCarthy and Snowden 1985; drawing P of P it would be (P - 1) / P of that). A single pretraining is kept: its
+    spread is in no interval, and two methods of one pretraining have the interval of `paired_difference`.
+
+    Args:
+        ours: float [P, S, N], values of each pretraining, seed and clip; NaN where a clip was not judged under a seed.
+        theirs: float [Q, S, N], those of the method that is taken off, judged on the same seeds and clips.
+        groups: [N], clips with one value are resampled together.
+        seed: of the resampling.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (ours, theirs) if side is not None]
+    known = ~np.isnan(sides[0][0])
+    for side in sides:
+        if side.ndim != 3 or side.shape[1:] != known.shape or not (~np.isnan(side) == known).all():
+            shapes = " and ".join(str(one.shape) for one in sides)
+            raise ValueError(f"all pretrainings must be judged on the same seeds and clips, [P, S, N]; got {shapes}")
+    member = np.arange(known.shape[1]) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(member.max()) + 1
+    sizes = _by_group(known, member, count)
+    tables = [np.stack([_by_group(np.where(known, one, 0.0), member, count) for one in side]) for side in sides]
+    means = []
+    for first in range(0, RESAMPLES, _CHUNK):
+        rows = _multiplicities(seed, f"seeds {first}", len(known))
+        columns = _multiplicities(seed, f"clips {first}", count)
+        total = np.einsum("rg,rg->r", rows @ sizes, columns)
+        drawn = np.zeros(_CHUNK)
+        for number, sums in enumerate(tables):
+            draws = max(1, len(sums) - 1)
+            share = _multiplicities(seed, f"pretrainings {number} {first}", len(sums), draws) / draws
+            each = np.stack([np.einsum("rg,rg->r", rows @ one, columns) for one in sums], axis=1)
+            drawn += (1.0, -1.0)[number] * (share * each).sum(axis=1)
+        means.append(drawn / np.where(total > 0, total, np.nan))
+    low, high = np.nanquantile(np.concatenate(means), [0.025, 0.975])
+    whole = [sums.mean(axis=0).sum() / sizes.sum() for sums in tables]
+    return Interval(float(whole[0] - sum(whole[1:])), float(low), float(high))
 
 
 def bootstrap_score(
@@ -101,10 +147,11 @@ def bootstrap_score(
     return Interval(float(score(np.ones(seeds), np.ones(clips))), float(low), float(high))
 
 
-def _multiplicities(seed: int, name: str, n: int) -> np.ndarray:
-    """Float64 [_CHUNK, n]: how often each of n things is drawn in a resample of n, with replacement."""
-    draws = uniform_numpy(np.array([seed], dtype=np.int64), f"bootstrap {name}", _CHUNK * n).reshape(_CHUNK, n)
-    index = (draws * n).astype(np.int64) + np.arange(_CHUNK)[:, None] * n
+def _multiplicities(seed: int, name: str, n: int, draws: int | None = None) -> np.ndarray:
+    """Float64 [_CHUNK, n]: how often each of n things is drawn in a resample of `draws` (else n), with replacement."""
+    many = n if draws is None else draws
+    places = uniform_numpy(np.array([seed], dtype=np.int64), f"bootstrap {name}", _CHUNK * many).reshape(_CHUNK, many)
+    index = (places * n).astype(np.int64) + np.arange(_CHUNK)[:, None] * n
     return np.bincount(index.ravel(), minlength=_CHUNK * n).reshape(_CHUNK, n).astype(np.float64)
 
 

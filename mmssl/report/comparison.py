@@ -1,7 +1,9 @@
 """Several runs under one evaluation in one table, and what may be said of their differences.
 
 The rule: two runs are compared clip by clip and seed by seed, with a 95 % bootstrap interval over seeds and clips
-(`mmssl.metrics.statistics`), under five seeds or more where the evaluation has seeds, and never otherwise.
+(`mmssl.metrics.statistics`), under five seeds or more where the evaluation has seeds, and never otherwise. Pretrainings
+of one method (`mmssl.report.groups`) are one line; their intervals are over pretrainings, seeds and clips, and three
+pretrainings or more are needed. A single one is judged as the training that it is.
 """
 
 from __future__ import annotations
@@ -14,23 +16,25 @@ from typing import Any
 import numpy as np
 
 from mmssl.errors import UserError
-from mmssl.metrics.statistics import Interval, bootstrap, paired_difference, verdict
-from mmssl.report.axes import number_text
-from mmssl.report.runs import Result, Score, Unequal, unequal
+from mmssl.metrics.statistics import Interval, bootstrap, bootstrap_pretrainings, paired_difference, verdict
+from mmssl.report.conditions import Unequal, unequal
+from mmssl.report.groups import Group, grouped
+from mmssl.report.runs import Result, Score
 from mmssl.report.verdict import points
 
 LEAST_SEEDS = 5
+LEAST_PRETRAININGS = 3  # where pretrainings are taken together: two draw no spread
 LEAST_GROUPS = 5  # clips or sources; with fewer, an interval over them says nothing
 FORMAT = "mmssl-comparison-1"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Run `run` minus run `other` in one row.
+    """Run (or method) `run` minus run `other` in one row.
 
     Args:
         row: of the evaluation.
-        run, other: places in the list of runs.
+        run, other: places in the list of lines.
         mean: of the difference; its interval where per-clip scores of both are known.
         interval: 95 % (low, high).
         said: a word of the rule, or why none may be said.
@@ -51,23 +55,42 @@ class Comparison:
     """Runs side by side.
 
     Args:
-        results: one a run, in the order given; differences are taken from the first.
+        results: one a line, a run or the mean of a method's pretrainings; differences are taken from the first.
+        groups: the run or the pretrainings of each line.
         rows: names of the rows that some run has, in the first one's order.
         shared: rows in which all runs are equal in every clip (trivial baselines): one line for all.
         differences: of every pair of runs in every row that is not shared.
-        unequal: conditions that differ.
+        unequal: conditions that differ among the runs.
+        remarks: what must be said of the grouping.
     """
 
     results: tuple[Result, ...]
+    groups: tuple[Group, ...]
     rows: tuple[str, ...]
     shared: frozenset[str]
     differences: tuple[Difference, ...]
     unequal: tuple[Unequal, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        """The runs."""
+        """The lines: runs, or methods of several pretrainings."""
         return [result.name for result in self.results]
+
+    @property
+    def runs(self) -> list[Result]:
+        """All runs, each by itself."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def several(self) -> bool:
+        """Whether some line is of several pretrainings."""
+        return any(len(group.runs) > 1 for group in self.groups)
+
+    def conditions(self, refused: bool | None = None) -> list[str]:
+        """A sentence for each condition that differs: all, or those that do or do not forbid a comparison."""
+        names = [run.name for run in self.runs]
+        return [one.sentence(names) for one in self.unequal if refused is None or one.refused is refused]
 
     def difference(self, row: str, run: int, other: int = 0) -> Difference | None:
         """Run minus other in a row, or None."""
@@ -84,16 +107,7 @@ class Comparison:
             "format": FORMAT,
             "evaluation": self.results[0].evaluation,
             "protocol": self.results[0].stored.get("protocol"),
-            "runs": [
-                {
-                    "name": result.name,
-                    "results": str(result.path),
-                    "per_clip": result.per_clip is not None,
-                    "baselines": dict(result.baselines),
-                    "rows": {score.row: _plain(score) for score in result.scores},
-                }
-                for result in self.results
-            ],
+            "runs": [_line(result, group) for result, group in zip(self.results, self.groups, strict=True)],
             "equal_in_all_runs": sorted(self.shared),
             "differences": [
                 {
@@ -109,9 +123,14 @@ class Comparison:
                 for d in self.differences
             ],
             "conditions_that_differ": [
-                {"what": u.what, "values": dict(zip(self.names, u.values, strict=True)), "refused": u.refused}
+                {
+                    "what": u.what,
+                    "values": dict(zip([run.name for run in self.runs], u.values, strict=True)),
+                    "refused": u.refused,
+                }
                 for u in self.unequal
             ],
+            "remarks": list(self.remarks),
         }
 
     def sentences(self) -> list[str]:
@@ -123,10 +142,10 @@ class Comparison:
         percent = self.percent(d.row)
         interval = ""
         if d.interval is not None:
-            interval = f" [{_signed(d.interval[0], percent)}, {_signed(d.interval[1], percent)}]"
+            interval = f" [{signed(d.interval[0], percent)}, {signed(d.interval[1], percent)}]"
         unit = " points" if percent else ""
         return (
-            f"{spelled(d.row)}: {self.names[d.run]} minus {self.names[d.other]} {_signed(d.mean, percent)}{unit}"
+            f"{spelled(d.row)}: {self.names[d.run]} minus {self.names[d.other]} {signed(d.mean, percent)}{unit}"
             f"{interval}: {d.said}"
         )
 
@@ -140,8 +159,29 @@ def _untrained(row: str) -> bool:
     return row.split("/")[-1] == "random_init"
 
 
-def _signed(value: float, percent: bool) -> str:
+def signed(value: float, percent: bool) -> str:
+    """A difference as tables show it, in points where it is one of fractions."""
     return points(value).split()[0] if percent else f"{value:+.3g}".replace("-", "−")
+
+
+def _line(result: Result, group: Group) -> dict[str, Any]:
+    """A line's plain values: those of a run, or of a method with its pretrainings' own means below."""
+    rows = {score.row: _plain(score) for score in result.scores}
+    one = len(group.runs) == 1
+    found = {
+        "name": result.name,
+        **({"results": str(result.path)} if one else {}),
+        "per_clip": all(run.per_clip is not None for run in group.runs),
+        "baselines": dict(result.baselines),
+        "rows": rows,
+    }
+    if one:
+        return found
+    for row in rows.values():
+        row["std_of_pretrainings"] = row.pop("std")
+        row["pretrainings"] = row.pop("seeds")
+    runs = [{"name": run.name, "results": str(run.path)} for run in group.runs]
+    return found | {"pretrainings": runs}
 
 
 def _plain(score: Score) -> dict[str, Any]:
@@ -156,52 +196,67 @@ def _plain(score: Score) -> dict[str, Any]:
     }
 
 
-def compare(results: Sequence[Result], anyway: bool = False) -> Comparison:
-    """Put runs side by side.
+def compare(results: Sequence[Result], anyway: bool = False, group: str | None = None) -> Comparison:
+    """Put runs side by side, pretrainings of one method together.
 
     Args:
         results: of one evaluation.
         anyway: also where their conditions differ; the comparison then names the difference.
+        group: regular expression that says which runs are pretrainings of one method; see `grouped`.
 
     Raises:
-        UserError: the conditions differ; the message says in what.
+        UserError: the conditions differ, the message says in what; or the groups cannot be used.
     """
-    differ = unequal(results)
+    groups, remarks = grouped(results, group)
+    runs = [run for one in groups for run in one.runs]
+    differ = unequal(runs)
     refused = [one for one in differ if one.refused]
-    names = [result.name for result in results]
     if refused and not anyway:
+        names = [run.name for run in runs]
         raise UserError(
             "these numbers were taken under different conditions and do not stand side by side:\n  "
             + "\n  ".join(one.sentence(names) for one in refused)
             + "\nevaluate the runs in one way, or give --anyway to print them with the difference named"
         )
-    rows = tuple(dict.fromkeys(score.row for result in results for score in result.scores))
-    measured = [replace(result, scores=tuple(_with_interval(s, result) for s in result.scores)) for result in results]
-    shared = frozenset(row for row in rows if _equal(row, results))
+    rows = tuple(dict.fromkeys(score.row for run in runs for score in run.scores))
+    shared = frozenset(row for row in rows if _equal(row, runs))
     found = []
     for row in rows:
         if row in shared:
             continue
-        for other, run in combinations(range(len(results)), 2):
-            made = difference(row, measured, run, other, [one.what for one in refused])
+        for other, run in combinations(range(len(groups)), 2):
+            made = difference(row, groups, run, other, [one.what for one in refused])
             if made is not None:
                 found.append(made)
-    return Comparison(tuple(measured), rows, shared, tuple(found), tuple(differ))
+    measured = tuple(_measured(one, rows) for one in groups)
+    return Comparison(measured, tuple(groups), rows, shared, tuple(found), tuple(differ), tuple(remarks))
+
+
+def _measured(group: Group, rows: Sequence[str]) -> Result:
+    """What a line shows: the run with intervals where its clips are known, or the mean of the pretrainings."""
+    first = group.runs[0]
+    if len(group.runs) == 1:
+        scores = (replace(s, interval=s.interval or _interval(s.row, group.runs)) for s in first.scores)
+        return replace(first, name=group.name, scores=tuple(scores))
+    found = [group.score(row, _interval(row, group.runs)) for row in rows]
+    known = tuple(score for score in found if score is not None)
+    return replace(first, name=group.name, scores=known, baselines=group.baselines(), per_clip=None)
 
 
 def _values(result: Result, row: str) -> np.ndarray | None:
     return None if result.per_clip is None else result.per_clip.values.get(row)
 
 
-def _with_interval(score: Score, result: Result) -> Score:
-    """The score with an interval over seeds and clips, where the file has none and the clips are known."""
-    values = _values(result, score.row)
-    if score.interval is not None or values is None or result.per_clip is None:
-        return score
-    if len(set(result.per_clip.groups)) < LEAST_GROUPS or np.isnan(values).all():
-        return score
-    made = bootstrap(values, np.array(result.per_clip.groups))
-    return replace(score, interval=(made.low, made.high))
+def _interval(row: str, runs: Sequence[Result]) -> tuple[float, float] | None:
+    """Over seeds and clips of one run, and over pretrainings too of several; None where the clips are not known."""
+    found = _aligned(row, runs)
+    if found is None:
+        return None
+    values, groups = found
+    if len(set(groups.tolist())) < LEAST_GROUPS:
+        return None
+    made = bootstrap(values[0], groups) if len(values) == 1 else bootstrap_pretrainings(values, groups=groups)
+    return made.low, made.high
 
 
 def _equal(row: str, results: Sequence[Result]) -> bool:
@@ -219,13 +274,13 @@ def _equal(row: str, results: Sequence[Result]) -> bool:
 
 
 def difference(
-    row: str, results: Sequence[Result], run: int, other: int, unequal_in: Sequence[str] = ()
+    row: str, groups: Sequence[Group], run: int, other: int, unequal_in: Sequence[str] = ()
 ) -> Difference | None:
-    """Run minus other in a row, judged where the rule allows; None where one has no such row."""
-    ours, theirs = results[run].score(row), results[other].score(row)
+    """Run (or method) minus other in a row, judged where the rule allows; None where one has no such row."""
+    ours, theirs = groups[run].scores(row), groups[other].scores(row)
     if ours is None or theirs is None:
         return None
-    gap = ours.mean - theirs.mean
+    gap = float(np.mean([score.mean for score in ours]) - np.mean([score.mean for score in theirs]))
 
     def unsaid(why: str, interval: Interval | None = None) -> Difference:
         held = None if interval is None else (interval.low, interval.high)
@@ -235,120 +290,55 @@ def difference(
 
     if unequal_in:
         return unsaid(f"different {', '.join(unequal_in)}")
-    if ours.metric != theirs.metric:
-        return unsaid(f"one is {ours.metric}, the other {theirs.metric}")
-    if results[run].per_clip is None or results[other].per_clip is None:
-        lacks = " and ".join(results[n].name for n in (other, run) if results[n].per_clip is None)
-        return unsaid(f"no per-clip scores (scores.npz) of {lacks}")
-    paired = _paired(row, results[run], results[other])
-    if paired is None:
+    metrics = list(dict.fromkeys(score.metric for score in (*ours, *theirs)))
+    if len(metrics) > 1:
+        return unsaid(f"one is {metrics[0]}, the other {metrics[1]}")
+    runs = [*groups[other].runs, *groups[run].runs]
+    indivisible = dict(runs[0].stored.get("no_mean_over_clips") or {})
+    if metrics[0] in indivisible:
+        return unsaid(indivisible[metrics[0]])
+    lacks = [one.name for one in runs if one.per_clip is None]
+    if lacks:
+        return unsaid(f"no per-clip scores (scores.npz) of {' and '.join(lacks)}")
+    found = _aligned(row, [*groups[run].runs, *groups[other].runs])
+    if found is None:
         return unsaid("the per-clip scores cannot be paired by seed and clip")
-    a, b, groups = paired
-    if len(set(groups.tolist())) < LEAST_GROUPS:
+    values, of_clips = found
+    if len(set(of_clips.tolist())) < LEAST_GROUPS:
         return unsaid(f"fewer than {LEAST_GROUPS} clips or sources")
-    found = paired_difference(a, b, groups)
-    if ours.seeds and len(a) < LEAST_SEEDS:
-        return unsaid(f"{len(a)} seed{'s' * (len(a) > 1)}, the rule asks for {LEAST_SEEDS}", found)
-    return Difference(row, run, other, found.mean, (found.low, found.high), verdict(found), True)
-
-
-def _paired(row: str, ours: Result, theirs: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Values [S, N] of both, of the same clips in one order, and their groups; None where they do not fit."""
-    a, b = _values(ours, row), _values(theirs, row)
-    if a is None or b is None or ours.per_clip is None or theirs.per_clip is None:
-        return None
-    place = {key: n for n, key in enumerate(theirs.per_clip.keys)}
-    if len(a) != len(b) or place.keys() != set(ours.per_clip.keys):
-        return None
-    b = b[:, [place[key] for key in ours.per_clip.keys]]
-    if not np.array_equal(np.isnan(a), np.isnan(b)):
-        return None
-    known = ~np.isnan(a).all(axis=0)
-    return (a[:, known], b[:, known], np.array(ours.per_clip.groups)[known]) if known.any() else None
-
-
-def value_text(value: float, percent: bool) -> str:
-    """A number as tables show it: in per cent with one decimal where it is a fraction."""
-    return number_text(value, percent).removesuffix(" %")
-
-
-def table_lines(made: Comparison) -> list[tuple[str, ...]]:
-    """Cells of the table: row, run, mean, std, interval, clips, minus the first run, what may be said."""
-    lines: list[tuple[str, ...]] = []
-    for row in made.rows:
-        percent = made.percent(row)
-        for number, result in enumerate(made.results):
-            score = result.score(row)
-            if score is None or (row in made.shared and number):
-                continue
-            held = score.interval
-            interval = "" if held is None else f"{value_text(held[0], percent)} to {value_text(held[1], percent)}"
-            gap = made.difference(row, number) if number else None
-            minus = ""
-            if gap is not None:
-                minus = _signed(gap.mean, percent)
-                if gap.interval is not None:
-                    minus += f" [{_signed(gap.interval[0], percent)}, {_signed(gap.interval[1], percent)}]"
-            lines.append(
-                (
-                    spelled(row),
-                    "all runs" if row in made.shared else result.name,
-                    value_text(score.mean, percent),
-                    "" if score.std is None or len(score.seeds) < 2 else value_text(score.std, percent),
-                    interval,
-                    minus,
-                    "" if gap is None else gap.said,
-                )
-            )
-    for name in dict.fromkeys(name for result in made.results for name in result.baselines):
-        if name in made.rows:
-            continue
-        values = [(result.name, result.baselines[name]) for result in made.results if name in result.baselines]
-        if len({round(value, 9) for _, value in values}) == 1:
-            values = [("all runs", values[0][1])]
-        percent = all(-1.0 <= value <= 1.0 for _, value in values)
-        lines += [(spelled(name), run, value_text(value, percent), "", "", "", "") for run, value in values]
-    return lines
-
-
-HEADS = ("row", "run", "mean", "std of seeds", "95 % interval", "minus the first run", "said")
-
-
-def markdown(made: Comparison) -> str:
-    """The table, the sentences and what differs, as Markdown."""
-
-    def cell(text: str) -> str:
-        return " ".join(text.split()).replace("|", "\\|")
-
-    first = made.results[0]
-    lines = [
-        f"# {first.evaluation}: {len(made.results)} runs side by side",
-        "",
-        f"Protocol: {cell(first.protocol)}",
-        "",
-    ]
-    if any(one.refused for one in made.unequal):
-        lines += ["**These numbers were taken under different conditions:**", ""]
-    lines += [f"- {cell(one.sentence(made.names))}" for one in made.unequal]
-    lines += [""] * bool(made.unequal)
-    lines += ["| " + " | ".join(HEADS) + " |", "|---|---|" + "---:|" * 4 + "---|"]
-    lines += ["| " + " | ".join(cell(text) for text in line) + " |" for line in table_lines(made)]
-    lines += ["", *(f"- {cell(sentence)}" for sentence in made.sentences()), "", *notes(made)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def notes(made: Comparison) -> list[str]:
-    """What must be known to read the table."""
-    found = [
-        "Numbers are in per cent where they are fractions. Intervals are 95 % bootstrap intervals over seeds and clips "
-        "at once (whole sources or groups together); differences are paired by seed and clip. *above*: the interval "
-        "lies above 0; *not behind*: its lower end is above −2 points; *behind*: it lies below 0; else *undecided*."
-    ]
-    if any(score.seeds for result in made.results for score in result.scores):
-        found.append(
-            "Seeds are those of the evaluation (drawn train clips, heads, random initialisations). Each run is one "
-            "training: how much another seed of its pretraining would move it is not in these intervals."
-        )
+    a, b = values[: len(ours)], values[len(ours) :]
+    if len(a) == len(b) == 1:
+        made = paired_difference(a[0], b[0], of_clips)
     else:
-        found.append("Each run is one training; how much another seed of it would move it is not in these intervals.")
-    return found
+        made = bootstrap_pretrainings(a, b, of_clips)
+    seeds = a.shape[1]
+    if ours[0].seeds and seeds < LEAST_SEEDS:
+        return unsaid(f"{seeds} seed{'s' * (seeds > 1)}, the rule asks for {LEAST_SEEDS}", made)
+    for group in (groups[other], groups[run]):
+        if 1 < len(group.runs) < LEAST_PRETRAININGS:
+            return unsaid(f"{group.name}, the spread asks for {LEAST_PRETRAININGS}", made)
+    return Difference(row, run, other, made.mean, (made.low, made.high), verdict(made), True)
+
+
+def _aligned(row: str, runs: Sequence[Result]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Values [R, S, N] of runs, of the same clips in the first one's order, and groups [N]; None where they do not fit.
+
+    Clips that are judged under no seed are left out.
+    """
+    tables: list[np.ndarray] = []
+    first = runs[0].per_clip
+    for result in runs:
+        values = _values(result, row)
+        if values is None or result.per_clip is None or first is None:
+            return None
+        place = {key: n for n, key in enumerate(result.per_clip.keys)}
+        if place.keys() != set(first.keys):
+            return None
+        values = values[:, [place[key] for key in first.keys]]
+        if tables and (values.shape != tables[0].shape or not np.array_equal(np.isnan(values), np.isnan(tables[0]))):
+            return None
+        tables.append(values)
+    known = ~np.isnan(tables[0]).all(axis=0)
+    if first is None or not known.any():
+        return None
+    return np.stack(tables)[:, :, known], np.array(first.groups)[known]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmssl.report.axes import number_text
-from mmssl.report.comparison import HEADS, Comparison, notes, spelled, table_lines
+from mmssl.report.comparison import Comparison, spelled
+from mmssl.report.comparison_table import heads, notes, table_lines, title
 from mmssl.report.markup import Html, element
 from mmssl.report.plots import Bar, Level, bar_chart
 from mmssl.report.shell import footer, section, whole_page
@@ -17,9 +18,7 @@ WORDS = {"above": "good", "not behind": "good", "behind": "bad"}
 def comparison_page(made: Comparison) -> Html:
     """Return the whole page."""
     first = made.results[0]
-    title = f"{first.evaluation}: {len(made.results)} runs side by side"
-    warned = [one.sentence(made.names) for one in made.unequal if one.refused]
-    told = [one.sentence(made.names) for one in made.unequal if not one.refused]
+    warned, told = made.conditions(refused=True), made.conditions(refused=False)
     alarm = None
     if warned:
         alarm = element(
@@ -32,7 +31,7 @@ def comparison_page(made: Comparison) -> Html:
         )
     header = element(
         "header",
-        element("h1", title),
+        element("h1", title(made)),
         element("p", f"Protocol: {first.protocol}", class_="lead"),
         alarm,
         element("ul", *(element("li", _said(made, s)) for s in made.sentences())) if made.sentences() else None,
@@ -44,11 +43,11 @@ def comparison_page(made: Comparison) -> Html:
         rows.append(((*line[:-1], said), ""))
     further = _further(made)
     return whole_page(
-        title,
+        title(made),
         header,
         element(
             "main",
-            section("table", "All rows", table("Mean, spread and differences", HEADS, rows, (2, 3, 4, 5))),
+            section("table", "All rows", table("Mean, spread and differences", heads(made), rows, (2, 3, 4, 5))),
             section("charts", "Drawn", element("div", *charts(made), class_="charts")),
             section("further", "Further numbers", further) if further is not None else None,
             section(
@@ -56,7 +55,7 @@ def comparison_page(made: Comparison) -> Html:
                 "How to read this",
                 *(element("p", note.replace("*", "")) for note in notes(made)),
                 element("ul", *(element("li", one) for one in told)) if told else None,
-                element("ul", *(element("li", f"{r.name}: {r.path}") for r in made.results)),
+                element("ul", *(element("li", f"{r.name}: {r.path}") for r in made.runs)),
             ),
         ),
         footer(),
@@ -88,16 +87,18 @@ def charts(made: Comparison) -> list[Html]:
                 text = number_text(score.mean, percent)
                 name = f"{run}, {spelled(row.split('/')[-1])}"
                 error = score.std if score.interval is None else None
-                bars.append(Bar(name, score.mean, text, error, score.seeds, own, None, number, score.interval))
+                alike = not made.several or (len(made.groups[number].runs) > 1 and row not in made.shared)
+                dots = score.seeds if alike else ()  # one sort of circles a chart
+                bars.append(Bar(name, score.mean, text, error, dots, own, None, number, score.interval))
         levels = [
             Level(spelled(n), v) for n, v in made.results[0].baselines.items() if n not in made.rows and n != "majority"
         ]
         metric = next(s.metric for r in made.results for s in r.scores if s.row in rows)
-        title = f"{probe or made.results[0].evaluation}: {metric.replace('_', ' ')}"
+        name = f"{probe or made.results[0].evaluation}: {metric.replace('_', ' ')}"
         label = f"{metric.replace('_', ' ')} · line: 95 % interval" + (
-            " · circles: seeds" if any(b.dots for b in bars) else ""
+            f" · circles: {'pretrainings' if made.several else 'seeds'}" if any(b.dots for b in bars) else ""
         )
-        found.append(bar_chart(bars, title=title, x_label=label, percent=percent, levels=levels))
+        found.append(bar_chart(bars, title=name, x_label=label, percent=percent, levels=levels))
     return found
 
 

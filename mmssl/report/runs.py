@@ -1,9 +1,9 @@
-"""The `results.json` of any evaluation, read into one shape: rows of scores, and the conditions they were taken under.
+"""The `results.json` of any evaluation, read into one shape: rows of scores.
 
 Rows are found by their shape, whatever the evaluation: a mapping with a mean over seeds (`{probe: {model: {mean, std,
 seeds}}}`), or, under `rows` or `directions`, any mapping of numbers (`{rows: {model: {metric: value, interval}}}`). The
-first number of a row is its primary one (the one that has the interval, where only one has); it is the one that is
-drawn and compared.
+primary number of a row is the one it names as its `metric`, else the one that has the interval where only one has, else
+the first; it is the one that is drawn and compared.
 """
 
 from __future__ import annotations
@@ -14,20 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmssl.data.shards.index import expand_shards
 from mmssl.errors import UserError, nearest
 from mmssl.evaluation.per_clip import NAME, PerClip
 
-#: what must be equal for numbers to stand side by side, besides every text, list of texts and switch
-CONDITIONS = frozenset(
-    "protocol clips test_clips n objects folds train_share frames_per_clip sound_seconds seconds rate size views "
-    "settings epochs crops resolution frames".split()
-)
-#: what may differ; it is told
-TOLD = ("encoder", "head", "decoder", "precision", "seeds", "seed", "object_prior")
-SHARDS = ("shards", "train", "test", "folder")
-#: what says nothing of the conditions
-FREE = frozenset("encoders evaluation versions left_out not_drawn drawn video seconds_used cache".split())
 TABLES = ("rows", "directions")
 DEEPEST = 2
 DIFFERENCES = frozenset("difference differences beside verdict verdicts baselines versions settings interval".split())
@@ -104,7 +93,7 @@ def read_results(places: Sequence[Path], evaluation: str | None = None) -> list[
     if len(places) < 2:
         raise UserError(f"{len(places)} run(s) given; a comparison needs two or more")
     files = find_results(places, evaluation)
-    names = short_names([_run_of(path) for path in files])
+    names = short_names(run_folders(files))
     found = [read_result(path, name) for path, name in zip(files, names, strict=True)]
     if len({result.evaluation for result in found}) > 1:
         said = "; ".join(f"{result.path}: {result.evaluation}" for result in found)
@@ -114,7 +103,7 @@ def read_results(places: Sequence[Path], evaluation: str | None = None) -> list[
 
 def find_results(places: Sequence[Path], evaluation: str | None = None) -> list[Path]:
     """The results.json of each place; see `read_results`."""
-    inside = {place: _evaluations(place) for place in places if not _direct(place)}
+    inside = {place: _evaluations(place, evaluation) for place in places if not _direct(place)}
     common = set.intersection(*(set(found) for found in inside.values())) if inside else set()
     for place, found in inside.items():
         if not found:
@@ -138,15 +127,33 @@ def _direct(place: Path) -> Path | None:
     return place / "results.json" if (place / "results.json").is_file() else None
 
 
-def _evaluations(place: Path) -> dict[str, Path]:
+def _evaluations(place: Path, evaluation: str | None = None) -> dict[str, Path]:
+    """The files of a run by the name of the evaluation: "action", or "retrieval/av_sync" where it has one a head.
+
+    Args:
+        place: run folder or its encoders folder.
+        evaluation: a name that is looked for: "retrieval" is then that of the only head.
+    """
     run = place.parent if place.name == "encoders" else place
-    return {path.parent.name: path for path in sorted(run.glob("evaluation/*/results.json"))}
+    files = [*run.glob("evaluation/*/results.json"), *run.glob("evaluation/*/*/results.json")]
+    found = {path.parent.relative_to(run / "evaluation").as_posix(): path for path in sorted(files)}
+    heads = [path for name, path in found.items() if name.split("/")[0] == evaluation]
+    return found | ({evaluation: heads[0]} if evaluation and evaluation not in found and len(heads) == 1 else {})
 
 
-def _run_of(path: Path) -> Path:
+def run_of(path: Path) -> Path:
     """The run that a results.json belongs to: the folder above evaluation/, else the file's own."""
     folder = path.absolute().parent
-    return folder.parent.parent if folder.parent.name == "evaluation" else folder
+    above = next((one for one in (folder.parent, folder.parent.parent) if one.name == "evaluation"), None)
+    return folder if above is None else above.parent
+
+
+def run_folders(files: Sequence[Path]) -> list[Path]:
+    """The run of each results.json; the file's own folder where one run has several of them."""
+    of_run: dict[Path, set[Path]] = {}
+    for path in files:
+        of_run.setdefault(run_of(path), set()).add(path.resolve())
+    return [run_of(path) if len(of_run[run_of(path)]) == 1 else path.absolute().parent for path in files]
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -235,7 +242,8 @@ def _score(row: str, found: Mapping[str, Any], tabled: bool) -> Score | None:
         numbers |= {k: float(v["mean"]) for k, v in nested.items() if k != metric}
         intervals = spread if "low" in spread else spread.get("interval", intervals)
     elif tabled and numbers:
-        metric = _primary(numbers, intervals)
+        named = str(found.get("metric"))
+        metric = named if named in numbers else _primary(numbers, intervals)
         mean = numbers.pop(metric)
     else:
         return None
@@ -274,78 +282,3 @@ def _primary(numbers: Mapping[str, float], interval: Any) -> str:
             if abs(value - interval["mean"]) < 1e-9:
                 return name
     return next(iter(numbers))
-
-
-@dataclass(frozen=True)
-class Unequal:
-    """A condition in which runs differ.
-
-    Args:
-        what: its name.
-        values: of each run, as text.
-        refused: whether numbers may not stand side by side because of it.
-    """
-
-    what: str
-    values: tuple[str, ...]
-    refused: bool
-
-    def sentence(self, names: Sequence[str]) -> str:
-        """What differs, in words."""
-        return f"{self.what}: " + "; ".join(f"{name} {value}" for name, value in zip(names, self.values, strict=True))
-
-
-def unequal(results: Sequence[Result]) -> list[Unequal]:
-    """The conditions in which runs differ, those that forbid a comparison first."""
-    found = []
-    flat = [_conditions(result.stored) for result in results]
-    for name in dict.fromkeys(key for one in flat for key in one):
-        values = [one.get(name) for one in flat]
-        if any(value != values[0] for value in values) and not (name in SHARDS and _same_shards(values)):
-            texts = tuple("(none)" if value is None else _short(value) for value in values)
-            found.append(Unequal(name.replace("_", " "), texts, name.split(".")[0] not in TOLD))
-    keyed = [result.per_clip for result in results]
-    sets = [set(one.keys) for one in keyed if one is not None]
-    if len(sets) > 1 and any(one != sets[0] for one in sets):
-        shared = set.intersection(*sets)
-        texts = tuple("unknown" if one is None else f"{len(set(one.keys) - shared)} of their own" for one in keyed)
-        found.append(Unequal("clips", texts, True))
-    for library in ("mmssl", "torch"):
-        values = [dict(result.stored.get("versions") or {}).get(library) for result in results]
-        if any(value != values[0] for value in values):
-            found.append(Unequal(f"version of {library}", tuple(str(value) for value in values), False))
-    return sorted(found, key=lambda one: not one.refused)
-
-
-def _conditions(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in stored.items():
-        if name in FREE or (not prefix and name in DIFFERENCES):
-            continue
-        if isinstance(value, Mapping):
-            if prefix or name in CONDITIONS:
-                found |= _conditions(value, f"{prefix}{name}.")
-        elif prefix or name in CONDITIONS or name in TOLD or name in SHARDS or _told_apart_by(value):
-            found[prefix + name] = value
-    return found
-
-
-def _told_apart_by(value: Any) -> bool:
-    """Whether a value is no score: a text, a switch, or a list of texts."""
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(one, str) for one in value)
-    return isinstance(value, str | bool)
-
-
-def _same_shards(values: Sequence[Any]) -> bool:
-    """Whether specifications that are written differently name the same files."""
-    try:
-        files = [[str(Path(str(path)).resolve(strict=True)) for path in expand_shards(str(value))] for value in values]
-    except (UserError, OSError, ValueError):
-        return False
-    return all(one == files[0] for one in files)
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 80 else text[:79] + "…"

@@ -13,6 +13,7 @@ import torch
 from mmssl.errors import UserError
 from mmssl.evaluation.image import colour_histograms, evaluate_image, small_pictures
 from mmssl.evaluation.image_files import Reading, batches, image_set, two_parts
+from mmssl.evaluation.per_clip import PerClip
 from pipelines.cli import main
 from tests.batches import small_encoders
 from tests.evaluation.pictures import write_classes, zipped
@@ -144,6 +145,12 @@ def test_the_command_writes_and_prints(made: Path, capsys: pytest.CaptureFixture
     main(["evaluate", "image", str(made / "run"), "--data", str(made / "data"), "--seeds", "1", "--size", "32"])
     results = json.loads((made / "run" / "evaluation" / "image" / "results.json").read_text())
     assert results["evaluation"] == "image"
+    kept = PerClip.load(made / "run" / "evaluation" / "image" / "scores.npz")
+    assert len(kept.keys) == results["test_pictures"] == 18
+    assert {"red/000.png", "green/005.png"} <= set(kept.keys)
+    for probe in ("linear", "knn"):
+        for row, found in results[probe]["rows"].items():
+            assert kept.values[f"{probe}/{row}"].mean(axis=1) == pytest.approx(found["seeds"])
     said = capsys.readouterr().out
     assert "linear: pretrained minus random init" in said
     assert "knn: colours" in said

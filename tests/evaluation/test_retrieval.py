@@ -9,6 +9,7 @@ from mmssl.errors import UserError
 from mmssl.evaluation import EVALUATIONS
 from mmssl.evaluation.crossmodal import evaluate_retrieval
 from mmssl.evaluation.pairs import Pairs
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.evaluation.relevance import Classes, draw_galleries, partners, query_groups, text_codes
 from mmssl.evaluation.retrieval_scores import Answers
 from mmssl.evaluation.sentences import chosen_sentences, words
@@ -100,6 +101,13 @@ def test_the_program_writes_results_and_names_what_was_left_out(world, tmp_path,
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert stored == json.loads(json.dumps(results))
     assert stored["left_out_counts"] == {"has no sound": 2}
+    kept = PerClip.load(tmp_path / "out" / "scores.npz")
+    assert len(kept.keys) == stored["queries"] * len(stored["directions"])
+    for way, metric in (("sound_to_picture", "r_at_10"), ("picture_to_picture", "ndcg_30")):
+        for model in ("pretrained", "random_init"):
+            row = stored["directions"][way][model]
+            assert row["metric"] == metric
+            assert np.nanmean(kept.values[f"{way}/{model}"]) == pytest.approx(row[metric], abs=1e-6)
     assert (stored["galleries"], stored["not_in_a_gallery"]) == (3, 0)
     assert stored["directions"]["sound_to_picture"]["chance"]["r_at_1"] == pytest.approx(1 / 6)
     shown = " ".join(capsys.readouterr().out.split())

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from mmssl.data.soundstage.generate import generate
 from mmssl.errors import UserError
 from mmssl.evaluation.labelled_pixels import pixel_sets
+from mmssl.evaluation.per_clip import PerClip
 from mmssl.evaluation.pixel_head import ColourMaps, FrozenMaps, drawn_cells, fit_pixel_heads
 from mmssl.evaluation.segmentation import SegmentationScores, clip_confusions, evaluate_segmentation, together
 from mmssl.metrics.pixel_classes import mean_iou
@@ -165,12 +166,12 @@ def test_the_difference_is_that_of_the_whole_confusions() -> None:
     ours = np.array([[[[90, 0], [0, 10]]] + [[[1, 1], [1, 1]]] * 5])
     theirs = np.array([[[[50, 40], [5, 5]]] + [[[2, 0], [0, 2]]] * 5])
     rows = {"pretrained": ours, "random_init": theirs, "colours": ours, "majority": theirs}
-    scores = SegmentationScores(about, rows)
+    scores = SegmentationScores(about, rows, tuple("abcdef"))
     expected = float(mean_iou(ours[0].sum(axis=0)) - mean_iou(theirs[0].sum(axis=0)))
     assert scores.minus("random_init")["mean"] == pytest.approx(expected)
     assert scores.minus("random_init")["low"] < expected < scores.minus("random_init")["high"]
     assert scores.minus("colours") == {"mean": 0.0, "low": 0.0, "high": 0.0, "verdict": "not behind"}
-    few = SegmentationScores(about, {row: table[:, :2] for row, table in rows.items()})
+    few = SegmentationScores(about, {row: table[:, :2] for row, table in rows.items()}, ("a", "b"))
     assert few.minus("colours") == {"mean": 0.0, "verdict": "fewer than 5 clips: no interval"}
 
 
@@ -179,6 +180,10 @@ def test_the_command_writes_and_prints(made: Path, capsys: pytest.CaptureFixture
     main(["evaluate", "segmentation", *arguments, "--cells", "500"])
     results = json.loads((made / "run" / "evaluation" / "segmentation" / "results.json").read_text())
     assert results["strides"] == [8]
+    kept = PerClip.load(made / "run" / "evaluation" / "segmentation" / "scores.npz")
+    assert kept.keys == tuple(clip.key for clip in pixel_sets(made / "data").test)
+    for row, found in results["by_clip"]["rows"].items():
+        assert kept.values[f"by_clip/{row}"].mean() == pytest.approx(found["clip_iou"])
     said = capsys.readouterr().out
     assert "pretrained minus random init" in said
     assert "IoU of each class: class 0" in said

@@ -8,6 +8,7 @@ from mmssl.metrics.statistics import (
     Interval,
     at_chance,
     bootstrap,
+    bootstrap_pretrainings,
     bootstrap_score,
     chance_interval,
     far_above_floor,
@@ -60,6 +61,59 @@ def test_pairing_removes_what_both_share():
     assert verdict(found) == "above"
     with pytest.raises(ValueError, match=r"got \(5, 200\) and \(5, 199\)"):
         paired_difference(hard, hard[:, 1:])
+
+
+def test_one_pretraining_each_is_the_paired_difference():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.1, 1.0, (5, 80)), rng.normal(size=(5, 80))
+    a[:, 3] = b[:, 3] = np.nan
+    groups = np.arange(80) // 3
+    wanted, alone = paired_difference(a, b, groups), bootstrap(a, groups)
+    found, one = bootstrap_pretrainings(a[None], b[None], groups), bootstrap_pretrainings(a[None], groups=groups)
+    assert (found.mean, found.low, found.high) == pytest.approx((wanted.mean, wanted.low, wanted.high), abs=1e-12)
+    assert (one.mean, one.low, one.high) == pytest.approx((alone.mean, alone.low, alone.high), abs=1e-12)
+    many = bootstrap_pretrainings(np.stack([a] * 4), np.stack([b] * 2), groups)
+    assert (many.mean, many.low, many.high) == pytest.approx((wanted.mean, wanted.low, wanted.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (3, 5), (8, 8)])
+def test_the_spread_of_pretrainings_has_its_variance(ours, theirs):
+    """Where pretrainings alone differ, the width is that of a difference of means: s1^2 / P + s2^2 / Q, unbiased."""
+    widths = []
+    for trial in range(60):
+        rng = np.random.default_rng(trial)
+        a, b = rng.normal(0, 0.1, (ours, 1, 1)), rng.normal(0, 0.2, (theirs, 1, 1))
+        flat = np.ones((1, 20))
+        found = bootstrap_pretrainings(a * flat, b * flat, seed=trial)
+        spread = np.sqrt(a.var(ddof=1) / ours + b.var(ddof=1) / theirs)
+        widths.append((found.high - found.low) / (2 * 1.96 * spread))
+        assert found.mean == pytest.approx(a.mean() - b.mean())
+    # A resample of few values has few outcomes, and its quantiles are not those of a bell.
+    assert np.mean(widths) == pytest.approx(1.0, abs=0.15)
+
+
+def test_methods_that_do_not_differ_are_rarely_said_to():
+    """Pretrainings of one distribution, as far apart as clips make a mean uncertain: single ones are judged wrongly."""
+    wrong, alone = 0, 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        hard = rng.normal(size=60)
+        moved = rng.normal(0, 0.3, (2, 4, 1, 1))
+        a, b = (hard + rng.normal(0, 0.3, (4, 5, 60)) + effect for effect in moved)
+        found, single = bootstrap_pretrainings(a, b, seed=trial), paired_difference(a[0], b[0], seed=trial)
+        wrong += found.low > 0 or found.high < 0
+        alone += single.low > 0 or single.high < 0
+    assert wrong <= 7
+    assert alone >= 25
+
+
+def test_pretrainings_must_be_judged_on_the_same_clips():
+    table = np.ones((2, 5, 6))
+    holes = table.copy()
+    holes[1, 0, 0] = np.nan
+    for ours, theirs in ((table, table[:, :4]), (table, holes), (holes, table), (table, table[0])):
+        with pytest.raises(ValueError, match="same seeds and clips"):
+            bootstrap_pretrainings(ours, theirs)
 
 
 @pytest.mark.parametrize(

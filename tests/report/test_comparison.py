@@ -10,9 +10,11 @@ import pytest
 from mmssl.errors import UserError
 from mmssl.evaluation.per_clip import PerClip
 from mmssl.metrics.statistics import paired_difference
-from mmssl.report.comparison import compare, markdown, table_lines
+from mmssl.report.comparison import compare
 from mmssl.report.comparison_page import comparison_page
-from mmssl.report.runs import find_results, read_result, read_results, scores_of, short_names, unequal
+from mmssl.report.comparison_table import markdown, table_lines
+from mmssl.report.conditions import unequal
+from mmssl.report.runs import find_results, read_result, read_results, scores_of, short_names
 from pipelines.cli import main
 from pipelines.evaluate import write_results
 
