@@ -143,6 +143,7 @@ def draw_clip(
         progress("page", 0.0)
         write_npz(npz, maps, clip.key, Path(clip.source).name)
         seen = watched(clip.media, maps, boxes, out / "media" / name, npz)
+        progress("page", 1.0)
     named = None if label is None else str(label)
     return Drawn(clip.key, png, mp4, sound_kind(meta, named), named, _hit(maps, meta, clip.key), seen, maps.faults)
 

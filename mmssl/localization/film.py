@@ -133,6 +133,8 @@ class FilmReader:
                     sound.between(round(start * self.sound_rate), waves[done])
                     if time > 0 and screen.ended and sound.ended and time >= self._end(screen, sound):
                         break
+                    if screen.ended and time > screen.end + CUT_OFF:
+                        self.faults.still = screen.end
                     done += 1
                 self.geometry, self.heard = screen.geometry, sound.heard
                 if done:

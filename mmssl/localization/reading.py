@@ -29,11 +29,13 @@ class Faults:
         skipped: packets that could not be decoded, by the kind of stream ("video", "audio").
         stopped: why the file could not be read on, by the kind of stream.
         ended: (where picture and sound end, where the file says that they do), in seconds, of a file that is cut off.
+        still: where the picture ends, in seconds, of a film that lasts much longer.
     """
 
     skipped: dict[str, _Skipped] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     ended: tuple[float, float] | None = None
+    still: float | None = None
 
     def skip(self, kind: str, time: float, cause: str) -> None:
         """Count a packet that could not be decoded."""
@@ -52,11 +54,16 @@ class Faults:
                 f"the file says that it lasts {said:.2f} s, but picture and sound end at {last:.2f} s: it is cut off, "
                 "or its index is wrong; what could be read is drawn"
             )
+        if self.still is not None:
+            found.append(
+                f"the picture ends at {self.still:.2f} s, before the film does; later maps are of its last frame"
+            )
         for kind, cause in self.stopped.items():
             found.append(f"the {names[kind]} could not be read to its end (FFmpeg: {cause})")
         for kind, what in self.skipped.items():
+            packets = "1 packet" if what.count == 1 else f"{what.count} packets"
             found.append(
-                f"{what.count} packets of the {names[kind]} could not be decoded, the first at {what.first:.2f} s "
+                f"{packets} of the {names[kind]} could not be decoded, the first at {what.first:.2f} s "
                 f"(FFmpeg: {what.cause})"
             )
         return tuple(found)

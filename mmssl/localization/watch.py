@@ -127,7 +127,7 @@ def watched(media: bytes | Path, maps: ClipMaps, boxes: BoxesAt, stem: Path, npz
     """
     stem.parent.mkdir(exist_ok=True)
     path = browser_media(media, stem)
-    frames, notes = frame_times(path), list(maps.faults)
+    frames, notes = frame_times(path), [f"{said[0].upper()}{said[1:]}." for said in maps.faults]
     stretches = _stretches(boxes, frames if len(frames) else maps.times, maps.duration)
     if len(frames) > FRAMES:
         notes.append(f"The page steps by 1/25 s: it does not hold the times of the {len(frames)} frames.")

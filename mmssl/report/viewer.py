@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mmssl.localization.watch import hottest
 from mmssl.report.markup import Html, clean, element, join
 from mmssl.report.style import CSS
 from mmssl.report.viewer_style import VIEWER_CSS
 
 SCRIPT = resources.files("mmssl.report").joinpath("viewer.js").read_text(encoding="utf-8")
+HEAT_BYTES = 48 << 20  # of the maps of all clips that a page holds at most
 KEYS = (
     ("space or k", "play, pause"),
     ("← →", "one frame back, on"),
@@ -59,6 +61,7 @@ class ViewedClip:
         wave: uint8 [columns], 255 for full scale.
         boxes: (from, to, boxes) where true boxes are known.
         about: what is known of the clip, for a person.
+        notes: sentences that a person must know: what could not be read, what the page leaves out.
         hit: whether the peak lies in the true box; None where it is not known.
         links: "npz", "png", "mp4" -> path relative to the page.
     """
@@ -77,6 +80,7 @@ class ViewedClip:
     wave: np.ndarray
     boxes: Sequence[tuple[float, float, Sequence[Sequence[float]]]] = ()
     about: str = ""
+    notes: Sequence[str] = ()
     hit: bool | None = None
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,9 +115,13 @@ def write_viewer(
 
 
 def viewer_page(clips: Sequence[ViewedClip], colours: np.ndarray, title: str, subtitle: str = "") -> Html:
-    """Return the page as markup; the arguments are those of `write_viewer`."""
+    """Return the page as markup; the arguments are those of `write_viewer`.
+
+    Where the maps of all clips are more than `HEAT_BYTES`, those with the most maps lose some, and say so.
+    """
     if not clips:
         raise ValueError("a page needs at least one clip")
+    clips = fitting(clips)
     data = {"colours": _packed(colours.astype(np.uint8)), "clips": [_clip_data(clip) for clip in clips]}
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
     policy = (
@@ -153,6 +161,38 @@ def viewer_page(clips: Sequence[ViewedClip], colours: np.ndarray, title: str, su
     return Html("<!doctype html>\n" + element("html", head, body, lang="en") + "\n")
 
 
+def fitting(clips: Sequence[ViewedClip], limit: int = HEAT_BYTES) -> list[ViewedClip]:
+    """The clips with at most so many bytes of maps: of a clip that has more than its share, the hottest of every few.
+
+    The share is as large as it can be, if smaller clips leave theirs to the others; a clip keeps one map at least.
+    """
+    left, share = limit, limit
+    for number, size in enumerate(sorted(clip.heat.size for clip in clips)):
+        share = left // (len(clips) - number)
+        if size > share:
+            break
+        left -= size
+    return [_thinned(clip, -(-clip.heat.size // max(share, 1)), len(clips)) for clip in clips]
+
+
+def _thinned(clip: ViewedClip, together: int, clips: int) -> ViewedClip:
+    if together <= 1:
+        return clip
+    kept = hottest(clip.confidence, together)
+    note = (
+        f"This page of {clips} clips holds {len(kept)} of the clip's {len(clip.times)} maps: of every {together} in a "
+        f"row the one with the highest maximum. All of them are in {clip.links.get('npz', 'the npz of the clip')}."
+    )
+    return replace(
+        clip,
+        times=clip.times[kept],
+        heat=clip.heat[kept],
+        confidence=clip.confidence[kept],
+        peaks=clip.peaks[kept],
+        notes=(*clip.notes, note),
+    )
+
+
 def _raw(data: Any) -> Html:
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Html(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
@@ -176,6 +216,7 @@ def _clip_data(clip: ViewedClip) -> dict[str, Any]:
     return {
         "key": clean(clip.key),
         "about": clean(clip.about),
+        "notes": [clean(note) for note in clip.notes],
         "media": _url(clip.media),
         "height": clip.size[0],
         "width": clip.size[1],
@@ -235,6 +276,7 @@ def _player() -> Html:
         "section",
         element("h2", id="name"),
         element("p", id="about", class_="note"),
+        element("ul", id="notes", class_="note"),
         stage,
         transport,
         shown,
