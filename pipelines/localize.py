@@ -26,7 +26,8 @@ from mmssl.localization.presence import evaluate_presence
 from mmssl.localization.prior import check_prior
 from mmssl.nn.encoders import Encoders
 from mmssl.report.media import picture_size
-from mmssl.report.viewer import ViewedClip, write_viewer
+from mmssl.report.viewed import ViewedClip
+from mmssl.report.viewer import write_viewer
 from pipelines.evaluate import write_results
 from pipelines.shared import make_folder
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from mmssl.localization.overlay import heat_colours
-from mmssl.report.viewer import ViewedClip, fitting, viewer_page, write_viewer
+from mmssl.report.viewed import ViewedClip, fitting
+from mmssl.report.viewer import viewer_page, write_viewer
 from tests.evaluation.oracle import encode
 from tests.report.browser import screenshot, title_after
 
