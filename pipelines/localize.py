@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import rich.box
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mmssl.clip import EncodedClip
 from mmssl.data.shards.index import expand_shards, read_index
 from mmssl.errors import UserError
 from mmssl.evaluation.per_clip import PerClip
 from mmssl.localization.draw import Drawn, any_absent, any_boxes, clip_of_file, clips_of, draw_all
 from mmssl.localization.evaluate import LocalizationScores, evaluate_localization
+from mmssl.localization.film import Film
 from mmssl.localization.maps import check_head
 from mmssl.localization.overlay import heat_colours
 from mmssl.localization.presence import evaluate_presence
 from mmssl.localization.prior import check_prior
 from mmssl.nn.encoders import Encoders
 from mmssl.report.media import picture_size
-from mmssl.report.viewer import ViewedClip, write_viewer
+from mmssl.report.viewed import ViewedClip
+from mmssl.report.viewer import write_viewer
 from pipelines.evaluate import write_results
 from pipelines.shared import make_folder
 
@@ -51,7 +54,7 @@ def run(
         encoders: run folder of `mmssl pretrain`, or its encoders folder.
         out: folder for index.html (the page), {key}.png, {key}.mp4, {key}.npz, media/ and results.json.
         shards: shards whose clips are drawn.
-        video: a video file instead of shards.
+        video: a video file instead of shards, of any length.
         head: name of the task whose exported head gives the maps.
         rate: maps a second.
         size: height and width of what the model sees.
@@ -72,12 +75,14 @@ def run(
     bundle, matcher = Encoders.from_pretrained(encoders), Encoders.load_head(encoders, head)
     check_head(bundle, matcher)
     on = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    clips: Iterator[EncodedClip | Film]
     if shards is not None:
         clips, total = clips_of(shards), sum(len(read_index(path)) for path in expand_shards(shards))
         scored = any_boxes(shards)
     else:
         assert video is not None
-        clips, total, scored = iter([clip_of_file(video)]), 1, False
+        films: list[EncodedClip | Film] = [clip_of_file(video)]
+        clips, total, scored = iter(films), 1, False
     prior = _prior(object_prior, scored)
     make_folder(out)
     console = Console()
@@ -88,8 +93,11 @@ def run(
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as progress:
-        bar = progress.add_task("drawn", total=total if limit is None else min(limit, total))
-        for one in draw_all(bundle, matcher, clips, out, limit=limit, rate=rate, size=size, device=on, watch=True):
+        bar = progress.add_task("drawn", total=total if limit is None else min(limit, total), visible=video is None)
+        shares = _Shares(progress) if video is not None else lambda *_: None
+        for one in draw_all(
+            bundle, matcher, clips, out, limit=limit, rate=rate, size=size, device=on, watch=True, progress=shares
+        ):
             if isinstance(one, Drawn):
                 drawn.append(one)
             else:
@@ -124,7 +132,14 @@ def run(
         "shards": shards,
         "video": None if video is None else str(video),
         "drawn": [
-            {"key": d.key, "png": d.png.name, "mp4": d.mp4.name, "npz": f"{d.png.stem}.npz", "hit": d.hit}
+            {
+                "key": d.key,
+                "png": d.png.name,
+                "mp4": d.mp4.name,
+                "npz": f"{d.png.stem}.npz",
+                "hit": d.hit,
+                "faults": list(d.faults),
+            }
             for d in drawn
         ],
         "not_drawn": [{"key": key, "cause": cause} for key, cause in failed],
@@ -137,7 +152,24 @@ def run(
     console.print(f"{len(drawn)} overlays and {path.name} in {out}; to look at: {page}", soft_wrap=True, markup=False)
     for key, cause in failed[:5]:
         console.print(f"not drawn: '{key}': {cause}", soft_wrap=True, markup=False)
+    for one in [one for one in drawn if one.faults][:5]:
+        console.print(f"'{one.key}': {'; '.join(one.faults)}", soft_wrap=True, markup=False)
     return results
+
+
+class _Shares:
+    """Bars for the parts of the work on one film, in per cent."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, share: float) -> None:
+        for name in [name for name in self._bars if name != what]:
+            self._progress.update(self._bars[name], completed=100)  # what follows has begun
+        if what not in self._bars:
+            self._bars[what] = self._progress.add_task(what, total=100)
+        self._progress.update(self._bars[what], completed=round(100 * share))
 
 
 def write_page(out: Path, drawn: Sequence[Drawn], head: str, encoders: Path) -> Path:
@@ -164,6 +196,7 @@ def write_page(out: Path, drawn: Sequence[Drawn], head: str, encoders: Path) -> 
                 wave=seen.wave,
                 boxes=seen.boxes,
                 about=", ".join(known),
+                notes=seen.notes,
                 hit=None if one.hit is None else one.hit > 0.5,
                 links=links,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from mmssl.clip import EncodedClip
-from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.media import MediaError
 from mmssl.data.shards.index import expand_shards, read_index, read_members
 from mmssl.errors import UserError
 from mmssl.localization.consensus import boxes_by_annotator, judged_truth
+from mmssl.localization.film import Film
 from mmssl.localization.maps import ClipMaps, check_head, clip_maps
 from mmssl.localization.overlay import Overlay
 from mmssl.localization.truth import Box, has_boxes, presence, sound_kind
@@ -39,6 +39,7 @@ class Drawn:
         label: the clip's label, where it has one.
         hit: whether the peak of the middle map lies in the true box (a share where peaks are equal); None without box.
         watched: what a page needs to show the clip with its maps, where that was wanted.
+        faults: sentences about what could not be read of the clip.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Drawn:
     label: str | None
     hit: float | None
     watched: Watched | None = None
+    faults: tuple[str, ...] = ()
 
 
 def clips_of(shards: str) -> Iterator[EncodedClip]:
@@ -81,14 +83,15 @@ def any_absent(shards: str) -> bool:
     return False
 
 
-def clip_of_file(video: Path) -> EncodedClip:
-    """A video file as one clip.
+def clip_of_file(video: Path) -> Film:
+    """A video file as one clip, which stays on the disk.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        return EncodedClip(video.stem, str(video), video.read_bytes())
+        with open(video, "rb"):
+            return Film(video.stem, str(video), video)
     except OSError as error:
         raise UserError(f"video '{video}' cannot be read ({error.strerror}); give an existing file") from error
 
@@ -96,13 +99,14 @@ def clip_of_file(video: Path) -> EncodedClip:
 def draw_clip(
     encoders: Encoders,
     head: Matcher,
-    clip: EncodedClip,
+    clip: EncodedClip | Film,
     out: Path,
     *,
     rate: float = 4.0,
     size: int | tuple[int, int] = 96,
     device: torch.device | str = "cpu",
     watch: bool = False,
+    progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Drawn:
     """Write `{key}.png` and `{key}.mp4` of one clip into an existing folder.
 
@@ -115,6 +119,7 @@ def draw_clip(
         size: (height, width) that the model sees.
         device: where the encoders run.
         watch: also write `{key}.npz`, the maps, and `media/{key}`, the clip as browsers play it.
+        progress: is told what is being made ("maps", "film", "page") and which share of it is done.
 
     Raises:
         UserError: the clip has no picture or no sound.
@@ -123,7 +128,7 @@ def draw_clip(
     check_head(encoders, head)
     shape = (size, size) if isinstance(size, int) else size
     encoders, head = encoders.to(device).eval(), head.to(device).eval()
-    maps = clip_maps(encoders, head, clip, PyAVDecoder(), rate, shape, device)
+    maps = clip_maps(encoders, head, clip, rate, shape, device, out, lambda share: progress("maps", share))
     meta, label = clip.meta, clip.meta.get("label")
 
     def boxes(time: float) -> list[Box]:
@@ -132,14 +137,15 @@ def draw_clip(
     overlay = Overlay(clip.media, maps, boxes)
     name = re.sub(r"[^0-9A-Za-z_.-]+", "_", clip.key)
     png, mp4, npz = (out / f"{name}.{suffix}" for suffix in ("png", "mp4", "npz"))
-    overlay.write_png(png)
-    overlay.write_mp4(mp4)
+    overlay.write_mp4(mp4, png=png, progress=lambda share: progress("film", share))
     seen = None
     if watch:
+        progress("page", 0.0)
         write_npz(npz, maps, clip.key, Path(clip.source).name)
         seen = watched(clip.media, maps, boxes, out / "media" / name, npz)
+        progress("page", 1.0)
     named = None if label is None else str(label)
-    return Drawn(clip.key, png, mp4, sound_kind(meta, named), named, _hit(maps, meta, clip.key), seen)
+    return Drawn(clip.key, png, mp4, sound_kind(meta, named), named, _hit(maps, meta, clip.key), seen, maps.faults)
 
 
 def _hit(maps: ClipMaps, meta: Mapping[str, Any], key: str) -> float | None:
@@ -153,7 +159,7 @@ def _hit(maps: ClipMaps, meta: Mapping[str, Any], key: str) -> float | None:
 def draw_all(
     encoders: Encoders,
     head: Matcher,
-    clips: Iterator[EncodedClip],
+    clips: Iterator[EncodedClip | Film],
     out: Path,
     *,
     limit: int | None = None,
@@ -161,6 +167,7 @@ def draw_all(
     size: int | tuple[int, int] = 96,
     device: torch.device | str = "cpu",
     watch: bool = False,
+    progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Iterator[Drawn | tuple[str, str]]:
     """Draw clip after clip; yields what was drawn, or (key, cause) of a clip that could not be.
 
@@ -174,13 +181,16 @@ def draw_all(
         size: (height, width) that the model sees.
         device: where the encoders run.
         watch: see `draw_clip`.
+        progress: see `draw_clip`.
     """
     drawn = 0
     for clip in clips:
         if limit is not None and drawn >= limit:
             return
         try:
-            yield draw_clip(encoders, head, clip, out, rate=rate, size=size, device=device, watch=watch)
+            yield draw_clip(
+                encoders, head, clip, out, rate=rate, size=size, device=device, watch=watch, progress=progress
+            )
             drawn += 1
         except (MediaError, UserError) as error:
             yield clip.key, str(error)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmssl.batch import Batch
-from mmssl.clip import EncodedClip, Span, Window
-from mmssl.data.collate import collate_clips
-from mmssl.data.decode.base import Decoder
-from mmssl.data.media import audio_stream, open_media
+from mmssl.clip import EncodedClip
 from mmssl.errors import UserError
+from mmssl.localization.film import Film, FilmReader
+from mmssl.localization.store import MapStore
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.matcher import Matcher
 
-CHUNK_SECONDS = 10.0
-ROWS = 64  # frames encoded at a time
+ROWS = 64  # frames read, encoded and held at a time
 
 
 def sound_seconds(head: Matcher) -> float:
@@ -87,10 +87,11 @@ class ClipMaps:
 
     Args:
         times: float64 [T], seconds on the clip's clock.
-        maps: float32 [T, h, w].
+        maps: float32 [T, h, w]; those of `clip_maps` lie on the disk.
         geometry: float64 [2, 3], from the clip's pixels to the pixels that the model saw.
         size: (height, width) that the model saw.
-        duration: seconds.
+        duration: seconds; of a file that is cut off, to where it can be read.
+        faults: sentences about what could not be read.
     """
 
     times: np.ndarray
@@ -98,14 +99,21 @@ class ClipMaps:
     geometry: np.ndarray
     size: tuple[int, int]
     duration: float
+    faults: tuple[str, ...] = ()
 
-    def at(self, time: float) -> np.ndarray:
-        """Float32 [h, w]: the map at any time, between two of them in proportion."""
+    def at(self, time: float, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+        """Float32 [h, w]: the map at any time, between two of them in proportion.
+
+        Args:
+            time: seconds.
+            change: what is done to each of the two before.
+        """
         after = int(np.searchsorted(self.times, time))
         if after == 0 or after == len(self.times):
-            return np.asarray(self.maps[min(after, len(self.times) - 1)])
+            return np.array(change(self.maps[min(after, len(self.times) - 1)]))
         share = (time - self.times[after - 1]) / (self.times[after] - self.times[after - 1])
-        return np.asarray((1 - share) * self.maps[after - 1] + share * self.maps[after], dtype=np.float32)
+        one, other = change(self.maps[after - 1]), change(self.maps[after])
+        return np.asarray((1 - share) * one + share * other, dtype=np.float32)
 
     def nearest(self, time: float) -> int:
         """Index of the map nearest to a time."""
@@ -115,51 +123,41 @@ class ClipMaps:
 def clip_maps(
     encoders: Encoders,
     head: Matcher,
-    clip: EncodedClip,
-    decoder: Decoder,
+    clip: EncodedClip | Film,
     rate: float = 4.0,
     size: tuple[int, int] = (96, 96),
     device: torch.device | str = "cpu",
+    scratch: Path | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> ClipMaps:
-    """Maps over a whole clip or film, decoded in stretches of ten seconds.
+    """Maps over a whole clip or film, read once, in stretches of `ROWS` maps, which are written to the disk.
+
+    Where a film is cut off, or parts of it cannot be decoded, there are maps of what can; `faults` tells.
 
     Args:
         encoders: the bundle, on the device.
         head: the exported head, on the device.
-        clip: the encoded clip.
-        decoder: decodes it.
+        clip: the encoded clip, or a film on the disk.
         rate: maps a second.
         size: (height, width) that the model sees.
         device: where the encoders are.
+        scratch: folder on whose disk the maps lie as long as they are used; that for temporary files unless given.
+        progress: is told which share is done.
 
     Raises:
         UserError: the clip has no sound or no picture.
         MediaError: it cannot be decoded.
     """
-    with open_media(clip.media) as container:
-        if audio_stream(container) is None:
-            raise UserError(f"'{clip.key}' has no sound; a map needs a sound")
-    seconds = sound_seconds(head)
-    duration = decoder.duration(clip)
-    stretch = max(min(CHUNK_SECONDS, duration), 1.0 / rate)
-    picture = Span(stretch, rate)
-    sound = Span(min(stretch, CHUNK_SECONDS) + seconds, encoders[head.encoders["sound"]].rate)
-    window = Window(picture, sound, size=size)
-    times: dict[float, np.ndarray] = {}
-    geometry = np.eye(2, 3)
-    heard = False
-    for begin in np.arange(0.0, max(duration - 1e-6, 1e-6), stretch):
-        decoded = decoder.decode(clip, window, np.array([begin + stretch / 2]))
-        if not decoded.has_picture:
-            raise UserError(f"'{clip.key}' has no picture; a map needs one")
-        heard |= decoded.has_audio  # sound may begin late or end early; there the model hears zeros
-        batch = collate_clips([decoded]).to(device)
-        wanted = batch.times(picture)
-        inside = wanted[0] < max(duration, 1e-6)
-        maps = localization_maps(encoders, head, batch, wanted[:, inside])[0].cpu().numpy()
-        times |= dict(zip((float(t) for t in wanted[0, inside]), maps, strict=True))
-        geometry = decoded.geometry
-    if not heard:
+    heard_rate = round(encoders[head.encoders["sound"]].rate)
+    reader = FilmReader(clip, rate, size, heard_rate, sound_seconds(head))
+    store, times = MapStore(scratch), []
+    for stretch in reader.stretches(ROWS):
+        frames, waves = torch.from_numpy(stretch.frames).to(device), torch.from_numpy(stretch.waves).to(device)
+        store.append(match_maps(encoders, head, frames, waves).cpu().numpy())
+        times.append(stretch.times)
+        if progress is not None:
+            progress(min(float(stretch.times[-1]) / max(reader.duration, 1e-6), 1.0))
+    if not reader.heard:
         raise UserError(f"'{clip.key}' has no sound that can be decoded; a map needs a sound")
-    order = sorted(times)
-    return ClipMaps(np.array(order), np.stack([times[t] for t in order]), geometry, size, duration)
+    told = reader.faults.told()
+    return ClipMaps(np.concatenate(times), store.array(), reader.geometry, size, reader.duration, told)

@@ -6,8 +6,10 @@ All times are on the clip's clock, whose 0 is what a player shows as 0.
 from __future__ import annotations
 
 import os
+import shutil
+from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -26,6 +28,7 @@ from mmssl.data.media import (
     video_stream,
 )
 from mmssl.data.timestamps import PictureClock
+from mmssl.localization.reading import decoded
 
 SHORT_SIDE = 288  # pixels, at least, of what is drawn: small clips are enlarged
 LONG_SIDE = 960  # at most
@@ -80,13 +83,13 @@ def _sound_frame(position: int, rate: int, wave: np.ndarray) -> Any:
     return frame
 
 
-def browser_media(media: bytes, stem: Path) -> Path:
+def browser_media(media: bytes | Path, stem: Path) -> Path:
     """Write a clip so that browsers play it, as `stem` with a suffix, and return where.
 
     A file that they play as it is gets copied; any other is encoded as H.264 and AAC, upright, at most 1280 pixels.
 
     Args:
-        media: the clip.
+        media: the clip, or its file.
         stem: path without suffix.
 
     Raises:
@@ -98,11 +101,14 @@ def browser_media(media: bytes, stem: Path) -> Path:
         write_movie(path, pictures(media, short_side=16, long_side=1280), sound_blocks(media), crf=20)
     else:
         with whole(path) as aside:
-            aside.write_bytes(media)
+            if isinstance(media, bytes):
+                aside.write_bytes(media)
+            else:
+                shutil.copyfile(media, aside)
     return path
 
 
-def playable_suffix(media: bytes) -> str | None:
+def playable_suffix(media: bytes | Path) -> str | None:
     """`.mp4` or `.webm` where the usual browsers play the clip as it is, else None.
 
     That is H.264 in 8 bits 4:2:0 with AAC or MP3 in mp4, or VP8 or VP9 with Vorbis or Opus in WebM, with a clock that
@@ -115,22 +121,31 @@ def playable_suffix(media: bytes) -> str | None:
             return None
         if "mp4" in container.format.name and video.name == "h264" and sound in (None, "aac", "mp3", "mp3float"):
             return ".mp4"
-        webm = "webm" in container.format.name and b"webm" in media[:64]
+        webm = "webm" in container.format.name and b"webm" in _first(media, 64)
         if webm and video.name in ("vp8", "vp9", "libvpx", "libvpx-vp9"):
             return ".webm" if sound in (None, "vorbis", "opus", "libopus", "libvorbis") else None
     return None
 
 
-def frame_times(media: bytes) -> np.ndarray:
+def _first(media: bytes | Path, count: int) -> bytes:
+    if isinstance(media, bytes):
+        return media[:count]
+    with open(media, "rb") as file:
+        return file.read(count)
+
+
+def frame_times(media: bytes | Path) -> np.ndarray:
     """Float32 [N]: when each frame begins, by the stamps of the packets; nothing is decoded. Empty if not stamped."""
     with open_media(media) as container:
         stream, zero = video_stream(container), clock_zero(container)
-        stamps = [p.pts for p in container.demux(stream) if p.size and p.pts is not None]
+        stamps = array("q")  # a film has many
+        with suppress(av.FFmpegError):  # so far it can be read; who decodes it tells
+            stamps.extend(p.pts for p in container.demux(stream) if p.size and p.pts is not None)
         seconds = np.unique(np.array(stamps, dtype=np.float64) * float(stream.time_base or 0)) - zero
     return np.asarray(seconds[seconds > -1e-6].clip(0), dtype=np.float32)
 
 
-def waveform(media: bytes, duration: float, columns: int = 1000) -> np.ndarray:
+def waveform(media: bytes | Path, duration: float, columns: int = 1000) -> np.ndarray:
     """Uint8 [columns]: the largest absolute sample of each part of the clip, 255 for full scale."""
     peaks = np.zeros(columns)
     for position, rate, wave in sound_blocks(media):
@@ -145,7 +160,7 @@ def pictures(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(time, uint8 [H, W, 3]) of every frame, upright, with square pixels; all of one size.
 
-    Time is on the clip's clock and rises. H and W are even.
+    Time is on the clip's clock and rises. H and W are even. What cannot be decoded is passed over.
 
     Args:
         media: the clip.
@@ -157,7 +172,7 @@ def pictures(
         zero, aspect = clock_zero(container), float(pixel_aspect(stream))
         previous, clock = -1.0, PictureClock()
         drawn: tuple[int, int] | None = None
-        for frame in container.decode(stream):
+        for frame in decoded(container, stream):
             stamp = clock.seconds(frame)
             if stamp is None or stamp - zero <= previous or stamp - zero < -1e-6:
                 continue
@@ -201,6 +216,10 @@ def sound_blocks(media: bytes | Path) -> Iterator[tuple[int, int, np.ndarray]]:
                 elif wanted is not None:
                     missing = wanted - position - held.shape[1]
                     if GAP[0] * rate < missing < GAP[1] * rate:
+                        while missing > AAC_FRAME:  # block by block: a hole may be long
+                            yield position, rate, np.pad(held, ((0, 0), (0, AAC_FRAME - held.shape[1])))
+                            missing -= AAC_FRAME - held.shape[1]
+                            held, position = held[:, :0], position + AAC_FRAME
                         held = np.pad(held, ((0, 0), (0, missing)))
                 frame.pts = None  # counted from the first sample on: the resampler refuses small gaps in stamps
             parts: Iterable[Any] = resampler.resample(frame)
@@ -214,7 +233,7 @@ def sound_blocks(media: bytes | Path) -> Iterator[tuple[int, int, np.ndarray]]:
 
 def _sound_of(container: Any, stream: Any) -> Iterator[Any]:
     """The decoded frames, and None at the end, which empties the resampler."""
-    yield from container.decode(stream)
+    yield from decoded(container, stream)
     yield None
 
 

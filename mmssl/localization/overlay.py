@@ -6,8 +6,7 @@ true box is drawn where it is known, and a ring marks the peak.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,12 @@ from PIL import Image, ImageDraw
 from mmssl.data.media import MediaError
 from mmssl.localization.maps import ClipMaps
 from mmssl.localization.movie import pictures, sound_blocks, whole, write_movie
+from mmssl.localization.store import value_range
 from mmssl.localization.truth import Box, cut
 
 STRENGTH = 0.75  # opacity of the hottest place
 BoxesAt = Callable[[float], Sequence[Box]]
+Progress = Callable[[float], None]
 
 
 def heat_colours() -> np.ndarray:
@@ -30,9 +31,14 @@ def heat_colours() -> np.ndarray:
     return np.asarray(matplotlib.colormaps["inferno"](np.arange(256), bytes=True)[:, :3])
 
 
-def normalise(maps: np.ndarray) -> np.ndarray:
-    """Float32 in [0, 1]: the median of all maps of a clip [T, h, w] becomes 0, their maximum 1; zeros if constant."""
-    low, high = float(np.median(maps)), float(maps.max())
+def normalise(maps: np.ndarray, bounds: tuple[float, float] | None = None) -> np.ndarray:
+    """Float32 in [0, 1]: the median of all maps of a clip [T, h, w] becomes 0, their maximum 1; zeros if constant.
+
+    Args:
+        maps: float32 [..., h, w].
+        bounds: (median, maximum) of all maps, where these are but some of them.
+    """
+    low, high = bounds or value_range(maps)
     if not high > low:
         return np.zeros_like(maps, dtype=np.float32)
     return np.asarray(np.clip((maps - low) / (high - low), 0.0, 1.0), dtype=np.float32)
@@ -98,31 +104,70 @@ class Overlay:
         self.media = media
         self.boxes = boxes
         self._colours = heat_colours()
-        self._heat = replace(maps, maps=normalise(maps.maps))
+        self._maps, self._bounds = maps, value_range(maps.maps)
 
     def draw(self, picture: np.ndarray, time: float) -> np.ndarray:
         """Uint8 [H, W, 3]: the upright picture of a time with its map."""
-        heat = spread(self._heat.at(time), self._heat, (picture.shape[0], picture.shape[1]))
+        heat = self._maps.at(time, lambda one: normalise(one, self._bounds))
+        heat = spread(heat, self._maps, (picture.shape[0], picture.shape[1]))
         return annotate(blend(picture, heat, self._colours), heat, self.boxes(time))
 
     def middle(self) -> np.ndarray:
         """Uint8 [H, W, 3]: the frame on screen at the clip's middle, drawn."""
-        wanted = self._heat.duration / 2
-        last: np.ndarray | None = None
-        for time, picture in pictures(self.media):
-            if last is not None and time > wanted + 1e-6:
+        middle = _Middle(self._maps.duration / 2)
+        for _ in middle.of(pictures(self.media)):
+            if middle.found:
                 break
-            last = picture
-        if last is None:
+        return self._drawn(middle)
+
+    def _drawn(self, middle: _Middle) -> np.ndarray:
+        if middle.picture is None:
             raise MediaError("no frame", "the picture stream holds no decodable frame")
-        return self.draw(last, wanted)
+        return self.draw(middle.picture, middle.time)
 
     def write_png(self, path: Path) -> None:
         """Write the middle frame."""
-        with whole(path) as aside:
-            Image.fromarray(self.middle()).save(aside, format="PNG")
+        _write_png(path, self.middle())
 
-    def write_mp4(self, path: Path, crf: int = 23) -> None:
-        """Write every frame at its own time, and the sound."""
-        frames = ((time, self.draw(picture, time)) for time, picture in pictures(self.media))
-        write_movie(path, frames, sound_blocks(self.media), crf)
+    def write_mp4(self, path: Path, crf: int = 23, png: Path | None = None, progress: Progress | None = None) -> None:
+        """Write every frame at its own time, and the sound, as they are read.
+
+        Args:
+            path: of the mp4.
+            crf: quality of the picture; less is better.
+            png: also written, the middle frame, from the same pass over the pictures.
+            progress: is told which share is done.
+        """
+        middle = _Middle(self._maps.duration / 2)
+
+        def frames() -> Iterator[tuple[float, np.ndarray]]:
+            for time, picture in middle.of(pictures(self.media)):
+                if progress is not None:
+                    progress(min(time / max(self._maps.duration, 1e-6), 1.0))
+                yield time, self.draw(picture, time)
+
+        write_movie(path, frames(), sound_blocks(self.media), crf)
+        if png is not None:
+            _write_png(png, self._drawn(middle))
+
+
+class _Middle:
+    """Keeps the picture on screen at a time, of pictures that pass by."""
+
+    def __init__(self, time: float) -> None:
+        self.time = time
+        self.picture: np.ndarray | None = None
+        self.found = False
+
+    def of(self, shown: Iterator[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+        """The same pictures."""
+        for time, picture in shown:
+            self.found |= self.picture is not None and time > self.time + 1e-6
+            if not self.found:
+                self.picture = picture
+            yield time, picture
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    with whole(path) as aside:
+        Image.fromarray(picture).save(aside, format="PNG")

@@ -136,10 +136,22 @@ function axis() {
     if (x + wide / 2 < width) pen.fillText(text, i ? x - wide / 2 : 0, height / 2);
   }
 }
+const PAINTED = {};  // what does not move with the time: a film has too many maps to draw with every frame
+function chart(name, paint) {
+  const [pen, width, height, ratio] = fit(charts[name]), key = [state.clip, width, height, ratio].join();
+  if (!PAINTED[name] || PAINTED[name].key !== key) {
+    const still = document.createElement("canvas");
+    still.width = width; still.height = height;
+    paint(still.getContext("2d"), width, height, ratio);
+    PAINTED[name] = { key, still };
+  }
+  pen.drawImage(PAINTED[name].still, 0, 0);
+  cursor(pen, width, height, ratio);
+}
 function drawCharts() {
   const c = clip();
   axis();
-  { const [pen, width, height, ratio] = fit(charts.wave);
+  chart("wave", (pen, width, height, ratio) => {
     grid(pen, width, height, ratio);
     pen.fillStyle = style("--p7");
     const n = c.wave.length, loudest = Math.max(13, ...c.wave);  // quiet sound is enlarged, noise is not
@@ -150,17 +162,18 @@ function drawCharts() {
       const tall = Math.max(peak / loudest * (height - 2), ratio);
       pen.fillRect(x, (height - tall) / 2, 1, tall);
     }
-    cursor(pen, width, height, ratio); }
-  { const [pen, width, height, ratio] = fit(charts.sure);
+  });
+  chart("sure", (pen, width, height, ratio) => {
     grid(pen, width, height, ratio);
     const [low, high] = c.range, span = Math.max(high - low, 1e-9), pad = 4 * ratio;
     curve(pen, c, i => height - pad - clamp((c.confidence[i] - low) / span, 0, 1) * (height - 2 * pad), style("--p2"), width);
-    cursor(pen, width, height, ratio); }
-  { const [pen, width, height, ratio] = fit(charts.track), pad = 4 * ratio;
+  });
+  chart("track", (pen, width, height, ratio) => {
+    const pad = 4 * ratio;
     grid(pen, width, height, ratio);
     curve(pen, c, i => pad + c.peaks[2 * i] * (height - 2 * pad), style("--p0"), width);
     curve(pen, c, i => pad + c.peaks[2 * i + 1] * (height - 2 * pad), style("--p1"), width, [6 * ratio, 4 * ratio]);
-    cursor(pen, width, height, ratio); }
+  });
 }
 
 const clock = t => { const m = Math.floor(t / 60); return (m ? m + ":" + String(Math.floor(t % 60)).padStart(2, "0")
@@ -231,6 +244,8 @@ function choose(number, time) {
   stage.style.setProperty("--ratio", c.width / c.height);
   $("name").textContent = c.key;
   $("about").textContent = c.about;
+  $("notes").hidden = !c.notes.length;
+  $("notes").replaceChildren(...c.notes.map(text => Object.assign(document.createElement("li"), { textContent: text })));
   charts.sure.setAttribute("aria-label", "Confidence: " + c.said.confidence);
   charts.track.setAttribute("aria-label", "Place of the peak: " + c.said.track);
   $("sure-range").textContent = c.range[0].toPrecision(3) + " to " + c.range[1].toPrecision(3);
@@ -318,7 +333,7 @@ document.addEventListener("keydown", event => {
 });
 new ResizeObserver(show).observe(stage);
 new ResizeObserver(drawCharts).observe(charts.wave);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const name in PAINTED) delete PAINTED[name]; show(); });
 
 const hash = new URLSearchParams(location.hash.slice(1));
 const first = Math.floor(Number(hash.get("clip")));

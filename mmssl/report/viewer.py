@@ -10,8 +10,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 
 from mmssl.report.markup import Html, clean, element, join
 from mmssl.report.style import CSS
+from mmssl.report.viewed import ViewedClip, fitting
 from mmssl.report.viewer_style import VIEWER_CSS
 
 SCRIPT = resources.files("mmssl.report").joinpath("viewer.js").read_text(encoding="utf-8")
@@ -38,54 +38,6 @@ KEYS = (
     ("↑ ↓", "clip before, clip after"),
     ("h or ?", "this help"),
 )
-
-
-@dataclass(frozen=True)
-class ViewedClip:
-    """A clip and its maps. Places are fractions of the upright picture, times seconds of the clip's clock.
-
-    Args:
-        key: its name.
-        media: path of the clip, relative to the page.
-        size: (height, width) of the picture, for its shape before the clip has loaded.
-        duration: seconds.
-        times: float [T], of the maps, rising.
-        heat: uint8 [T, h, w].
-        range: values of the maps that became 0 and 255.
-        area: (x0, y0, x1, y1) that the maps cover.
-        confidence: float [T], maximum of each map.
-        peaks: float [T, 2], (x, y) of it.
-        frames: float [N], when each frame begins; may be empty.
-        wave: uint8 [columns], 255 for full scale.
-        boxes: (from, to, boxes) where true boxes are known.
-        about: what is known of the clip, for a person.
-        hit: whether the peak lies in the true box; None where it is not known.
-        links: "npz", "png", "mp4" -> path relative to the page.
-    """
-
-    key: str
-    media: str
-    size: tuple[int, int]
-    duration: float
-    times: np.ndarray
-    heat: np.ndarray
-    range: tuple[float, float]
-    area: tuple[float, float, float, float]
-    confidence: np.ndarray
-    peaks: np.ndarray
-    frames: np.ndarray
-    wave: np.ndarray
-    boxes: Sequence[tuple[float, float, Sequence[Sequence[float]]]] = ()
-    about: str = ""
-    hit: bool | None = None
-    links: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        count = len(self.times)
-        if not count or self.heat.ndim != 3 or self.heat.dtype != np.uint8:
-            raise ValueError(f"clip '{self.key}': heat must be uint8 [T, h, w] with T > 0, got {self.heat.shape}")
-        if not len(self.heat) == len(self.confidence) == len(self.peaks) == count:
-            raise ValueError(f"clip '{self.key}': times, heat, confidence and peaks must have one length")
 
 
 def write_viewer(
@@ -111,9 +63,13 @@ def write_viewer(
 
 
 def viewer_page(clips: Sequence[ViewedClip], colours: np.ndarray, title: str, subtitle: str = "") -> Html:
-    """Return the page as markup; the arguments are those of `write_viewer`."""
+    """Return the page as markup; the arguments are those of `write_viewer`.
+
+    Where the maps of all clips are more than a page holds, those with the most maps lose some, and say so.
+    """
     if not clips:
         raise ValueError("a page needs at least one clip")
+    clips = fitting(clips)
     data = {"colours": _packed(colours.astype(np.uint8)), "clips": [_clip_data(clip) for clip in clips]}
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii")
     policy = (
@@ -176,6 +132,7 @@ def _clip_data(clip: ViewedClip) -> dict[str, Any]:
     return {
         "key": clean(clip.key),
         "about": clean(clip.about),
+        "notes": [clean(note) for note in clip.notes],
         "media": _url(clip.media),
         "height": clip.size[0],
         "width": clip.size[1],
@@ -235,6 +192,7 @@ def _player() -> Html:
         "section",
         element("h2", id="name"),
         element("p", id="about", class_="note"),
+        element("ul", id="notes", class_="note"),
         stage,
         transport,
         shown,

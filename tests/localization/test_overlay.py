@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.errors import UserError
 from mmssl.localization.draw import clip_of_file, clips_of, draw_clip
 from mmssl.localization.maps import ClipMaps, clip_maps
@@ -87,17 +86,17 @@ def test_the_overlay_of_a_planted_clip_shows_the_sounding_square_with_its_sound(
 
 
 def test_any_video_file_is_drawn_and_long_ones_in_stretches(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmssl.localization.maps.CHUNK_SECONDS", 0.75)
+    monkeypatch.setattr("mmssl.localization.maps.ROWS", 3)
     path = tmp_path / "film.mp4"
     path.write_bytes(planted_clip(3)[0])
     clip = clip_of_file(path)
-    maps = clip_maps(*model, clip, PyAVDecoder(), rate=4, size=(SIZE, SIZE))
+    maps = clip_maps(*model, clip, rate=4, size=(SIZE, SIZE))
     assert maps.times[0] == 0.0
     assert maps.times.max() < maps.duration
     assert (np.diff(maps.times) > 0).all()
     assert np.diff(maps.times).max() <= 0.25 + 1e-6, "no gap between two stretches"
     monkeypatch.undo()
-    whole = clip_maps(*model, clip, PyAVDecoder(), rate=4, size=(SIZE, SIZE))
+    whole = clip_maps(*model, clip, rate=4, size=(SIZE, SIZE))
     np.testing.assert_allclose(maps.at(0.5), whole.at(0.5), atol=1e-5)
     assert draw_clip(*model, clip, tmp_path, size=SIZE).hit is None
 

@@ -165,7 +165,7 @@ def test_the_track_is_in_fractions_of_the_whole_picture():
 
 
 def test_sound_that_begins_after_the_first_stretch_is_heard(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmssl.localization.maps.CHUNK_SECONDS", 0.5)
+    monkeypatch.setattr("mmssl.localization.maps.ROWS", 2)
     clip = clip_of_file(planted_film(tmp_path / "late.mp4", audio_start=1.1))
     drawn = draw_clip(*model, clip, tmp_path, size=48, watch=True)
     assert drawn.watched.confidence[0] == 0, "nothing sounds yet"

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from mmssl.localization.overlay import heat_colours
-from mmssl.report.viewer import ViewedClip, viewer_page, write_viewer
+from mmssl.report.viewed import ViewedClip, fitting
+from mmssl.report.viewer import viewer_page, write_viewer
 from tests.evaluation.oracle import encode
 from tests.report.browser import screenshot, title_after
 
@@ -243,3 +244,31 @@ def test_the_page_is_the_same_for_the_same_clips_and_refuses_what_does_not_fit(t
         replace(clip, peaks=clip.peaks[1:])
     with pytest.raises(ValueError, match="at least one clip"):
         viewer_page([], heat_colours(), "t")
+
+
+def test_what_the_page_leaves_out_is_said_below_the_name(tmp_path):
+    noted = viewed(tmp_path, notes=("The picture ends at 1.00 s.", "</li><b>no markup"))
+    script = """
+    const list = $("notes"), out = [list.hidden, [...list.children].map(e => e.textContent)];
+    press("ArrowDown"); out.push(list.hidden, list.children.length);
+    return out;"""
+    assert after(tmp_path, script, [noted, viewed(tmp_path, "quiet")]) == [
+        False, ["The picture ends at 1.00 s.", "</li><b>no markup"], True, 0,
+    ]  # fmt: skip
+
+
+def test_of_too_many_maps_the_hottest_of_every_few_are_kept(tmp_path):
+    small, large = viewed(tmp_path, "small"), viewed(tmp_path, "large")
+    times = np.arange(100) / 50
+    confidence = np.random.default_rng(0).permutation(100) / 100
+    heat = np.repeat(np.arange(100, dtype=np.uint8), 64).reshape(100, 8, 8)
+    large = replace(large, times=times, heat=heat, confidence=confidence, peaks=np.stack([times, times], axis=1))
+    kept, thin = fitting([small, large], limit=8 * 64 + 25 * 64)
+    assert kept is small, "what fits its share stays as it is"
+    assert len(thin.times) == 25
+    assert thin.confidence.tolist() == confidence.reshape(25, 4).max(axis=1).tolist()
+    np.testing.assert_allclose(thin.times * 50, thin.heat[:, 0, 0])
+    assert thin.notes[-1].startswith("This page of 2 clips holds 25 of the clip's 100 maps: of every 4 in a row")
+    assert "clip.npz" in thin.notes[-1]
+    assert fitting([small, large]) == [small, large]
+    assert sum(clip.heat.size for clip in fitting([large] * 3, limit=60 * 64)) <= 60 * 64

@@ -299,7 +299,7 @@ def measured_duration(container: Any) -> float:
     elif container.duration and not (zero and "matroska" in container.format.name):  # Matroska counts from stamp 0
         duration = float(container.duration / av.time_base)
     else:
-        ends = [(p.pts + (p.duration or 0)) * p.time_base for p in container.demux(stream) if p.pts is not None]
+        ends = ((p.pts + (p.duration or 0)) * p.time_base for p in container.demux(stream) if p.pts is not None)
         duration = float(max(ends, default=0)) - zero
     if not 0 < duration < LONGEST:
         raise MediaError("no duration", f"the file does not say how long it is ({duration} s)")

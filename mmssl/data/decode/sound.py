@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import av
@@ -127,6 +128,46 @@ class SoundPlacer:
             self.samples[:low] = 0
             self.samples[high:] = 0
             self._blank = True
+
+
+class SoundFlow(SoundPlacer):
+    """As `SoundPlacer`, but of any length: each frame's sound is resampled and handed on as it comes.
+
+    Args:
+        rate: samples a second of the grid.
+        take: is given where on the grid sound begins, and float32 [S]; the last word on a sample holds.
+    """
+
+    def __init__(self, rate: int, take: Callable[[int, np.ndarray], None]) -> None:
+        super().__init__(rate, 0, np.zeros(0, np.float32))
+        self._take = take
+        self._resampler: Any = None
+
+    def add(self, frame: Any, time: float | None, skip: int = 0, drop: int = 0) -> None:
+        """See `SoundPlacer.add`."""
+        super().add(frame, time, skip, drop)
+        if not self._run:
+            return
+        assert self._form is not None
+        sound = av.AudioFrame.from_ndarray(np.concatenate(self._run)[None], format="fltp", layout="mono")
+        sound.sample_rate = self._form[2]
+        self._run.clear()
+        if self._resampler is None:
+            self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=self.rate)
+        for part in self._resampler.resample(sound):
+            self._write(mono(part))
+
+    def flush(self) -> None:
+        """Hand on what the resampler still holds: a run has ended."""
+        if self._resampler is not None:
+            for part in self._resampler.resample(None):
+                self._write(mono(part))
+            self._resampler = None
+
+    def write(self, sound: np.ndarray, index: int, skip: int = 0) -> None:
+        """Hand on samples (float32, mono) at `index` of the grid, without the first `skip`."""
+        if len(sound) > skip:
+            self._take(index + skip, sound[skip:])
 
 
 def mono(frame: Any) -> np.ndarray:
