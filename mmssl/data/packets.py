@@ -163,7 +163,8 @@ def _checked(name: str, facts: dict[str, Any]) -> dict[str, Any]:
         right = _all_int(width, height, facts["turns"], facts["matrix"]) and width > 0 and height > 0
     else:
         right = _all_int(facts["rate"], facts["preroll"], *(n for row in facts["skips"] for n in row))
-        right = right and all(len(row) == 3 for row in facts["skips"]) and isinstance(facts["layout"], str)
+        right = right and all(len(row) == 3 and min(row) >= 0 for row in facts["skips"])
+        right = right and isinstance(facts["layout"], str)
         right = right and 0 < facts["rate"] < 1 << 24 and facts["preroll"] >= 0
     if not right:
         raise BadTable(f"the facts of the {name} stream are wrong")

@@ -172,6 +172,36 @@ def test_a_decoder_kept_open_carries_nothing_from_clip_to_clip(tmp_path):
         assert onset(a.audio[0]) == onset(b.audio[0])
 
 
+def test_a_window_without_pictures_has_nothing_of_the_one_before(small):
+    data, table = small
+    decoder, clip, anchors = PyAVDecoder(), EncodedClip("a", "", data, packets=table), np.array([0.5])
+    assert not np.array_equal(
+        decoder.decode(clip, Window(Span(0.5, 5.0), size=(16, 40)), anchors).geometry, np.eye(2, 3)
+    )
+    heard = decoder.decode(clip, Window(sound=Span(0.5, 8000), size=(16, 40)), anchors)
+    assert np.array_equal(heard.geometry, np.eye(2, 3))
+
+
+@pytest.mark.parametrize("skip", [[0, -5, 0], [0, 0, -5], [-1, 0, 0]])
+def test_a_table_that_skips_less_than_nothing_is_refused(small, skip):
+    data, table = small
+    made = PacketTable.from_bytes(table, len(data))
+    lying = replace(made, audio=replace(made.audio, facts={**made.audio.facts, "skips": [skip]}))
+    with pytest.raises(BadTable, match="facts of the audio"):
+        PacketTable.from_bytes(lying.to_bytes(), len(data))
+
+
+def test_a_table_that_skips_more_than_there_is_loses_only_that(small):
+    data, table = small
+    made = PacketTable.from_bytes(table, len(data))
+    lying = replace(made, audio=replace(made.audio, facts={**made.audio.facts, "skips": [[3, 0, 10**6]]}))
+    window = Window(sound=Span(0.5, made.audio.facts["rate"]), size=(32, 80))
+    true, found = (decode(data, t, window, 0.25).audio[0] for t in (table, lying.to_bytes()))
+    gone = found != true
+    assert 0 < gone.sum() <= 1024
+    assert not found[gone].any()
+
+
 def test_decoders_kept_open_are_few(small):
     data, table = small
     made = PacketTable.from_bytes(table, len(data))

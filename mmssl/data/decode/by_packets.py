@@ -24,7 +24,7 @@ from mmssl.data.media import MediaError, decoder_options
 from mmssl.data.packets import DISCARD, DISPOSABLE, KEY, StreamTable
 
 _SKIPS_ITSELF = ("opus", "libopus")  # a new decoder leaves out the first samples by its own knowledge
-KEPT = 8  # decoders kept open, one for each set of parameters
+_KEPT = 8  # decoders kept open, one for each set of parameters
 
 
 class OpenDecoders:
@@ -58,7 +58,7 @@ class OpenDecoders:
         except (av.error.FFmpegError, ValueError, LookupError) as error:
             raise MediaError("no decoder", f"FFmpeg cannot open '{stream.codec}' ({error})") from None
         self._open[name] = context
-        if len(self._open) > KEPT:
+        if len(self._open) > _KEPT:
             self._open.popitem(last=False)
         return context
 
@@ -211,7 +211,7 @@ def read_sound(
                     sound = np.frombuffer(frame.planes[0], np.float32, samples)
                     stamp = stamps[n] - shift
                     if begin or end:
-                        sound, stamp = sound[begin : samples - end], stamp + begin
+                        sound, stamp = sound[begin : max(samples - end, 0)], stamp + begin
                     if stamp != after or not parts:
                         _write(placers, parts, at)
                         parts, at = [], stamp

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -48,6 +49,12 @@ class Look:
     aspect: Fraction = Fraction(1)
     turns: int | None = None
     matrix: int | None = None
+
+
+@lru_cache(maxsize=64)
+def look_of(width: int, height: int, turns: int, matrix: int) -> Look:
+    """A look of plain numbers; most clips of a corpus have one."""
+    return Look(Fraction(width, height), turns, matrix)
 
 
 class PictureFitter:
@@ -167,23 +174,8 @@ class PictureFitter:
 
     def _planned(self, width: int, height: int, turns: int) -> tuple[Any, ...]:
         """What does not change from frame to frame."""
-        if width * height > MAX_PIXELS:
-            raise MediaError("picture too large", f"{width} x {height} pixels (at most {MAX_PIXELS})")
-        high, wide = self._size
-        shown = (width * float(self._look.aspect), float(height))
-        if turns % 2:
-            shown = shown[::-1]
-        scale = max(wide / shown[0], high / shown[1])
-        upright = (max(wide, round(shown[0] * scale)), max(high, round(shown[1] * scale)))
-        left, top = (upright[0] - wide) // 2, (upright[1] - high) // 2
-        if self._yuv:  # chroma has half the resolution: cuts lie between its samples
-            upright = (upright[0] + upright[0] % 2, upright[1] + upright[1] % 2)
-            left, top = left - left % 2, top - top % 2
-        scaled = upright[::-1] if turns % 2 else upright
-        smaller = scaled[0] < width or scaled[1] < height
-        interpolation = Interpolation.AREA if smaller else Interpolation.BILINEAR
-        self.geometry = _affine(scaled[0] / width, scaled[1] / height, scaled, turns, left, top)
-        return (width, height, turns, scaled, left, top, interpolation)
+        *plan, self.geometry = _planned(self._size, self._look, self._yuv, width, height, turns)
+        return tuple(plan)
 
     def _as_planes(self, frame: Any, size: tuple[int, int], matrix: int, interpolation: Interpolation) -> Any:
         """The frame as 8-bit yuv420p of (width, height) `size`, in its own matrix and range."""
@@ -222,6 +214,29 @@ class PictureFitter:
                 picture = picture[top // part : top // part + h, left // part : left // part + w]
             flat[at : at + h * w].reshape(h, w)[:] = picture
             at += h * w
+
+
+@lru_cache(maxsize=64)
+def _planned(size: tuple[int, int], look: Look, yuv: bool, width: int, height: int, turns: int) -> tuple[Any, ...]:
+    """How frames of (width, height) are scaled and cut; last the affine map that this is, read-only."""
+    if width * height > MAX_PIXELS:
+        raise MediaError("picture too large", f"{width} x {height} pixels (at most {MAX_PIXELS})")
+    high, wide = size
+    shown = (width * float(look.aspect), float(height))
+    if turns % 2:
+        shown = shown[::-1]
+    scale = max(wide / shown[0], high / shown[1])
+    upright = (max(wide, round(shown[0] * scale)), max(high, round(shown[1] * scale)))
+    left, top = (upright[0] - wide) // 2, (upright[1] - high) // 2
+    if yuv:  # chroma has half the resolution: cuts lie between its samples
+        upright = (upright[0] + upright[0] % 2, upright[1] + upright[1] % 2)
+        left, top = left - left % 2, top - top % 2
+    scaled = upright[::-1] if turns % 2 else upright
+    smaller = scaled[0] < width or scaled[1] < height
+    interpolation = Interpolation.AREA if smaller else Interpolation.BILINEAR
+    geometry = _affine(scaled[0] / width, scaled[1] / height, scaled, turns, left, top)
+    geometry.flags.writeable = False
+    return (width, height, turns, scaled, left, top, interpolation, geometry)
 
 
 def _rows(plane: Any, width: int, height: int) -> np.ndarray:

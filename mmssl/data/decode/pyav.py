@@ -17,13 +17,13 @@ from av.video.reformatter import VideoReformatter
 
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers
-from mmssl.data.decode.by_packets import KEPT, OpenDecoders, read_pictures, read_sound
+from mmssl.data.decode.by_packets import OpenDecoders, read_pictures, read_sound
 from mmssl.data.decode.motion import EXPORT, MotionReader
-from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, PicturePicker, Pictures
+from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, PicturePicker, Pictures, look_of
 from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.decode.text import sentences_of
 from mmssl.data.media import MediaError, audio_stream, clock_zero, open_media, pixel_aspect, video_stream
-from mmssl.data.packets import BadTable, PacketTable, StreamTable
+from mmssl.data.packets import BadTable, PacketTable
 from mmssl.data.timestamps import PictureClock
 
 PREROLL = 0.15  # seconds of sound decoded before the wanted stretch, so that codecs with overlap are settled
@@ -44,24 +44,10 @@ class PyAVDecoder:
         self.pixels = pixels
         self._reformatter = VideoReformatter()
         self._decoders = OpenDecoders()
-        self._fitters: dict[tuple[Any, ...], PictureFitter] = {}
 
     def fitter(self, size: tuple[int, int], look: Look) -> PictureFitter:
         """What makes the pictures."""
         return PictureFitter(self._reformatter, size, look, self.pixels)
-
-    def fitter_of(self, stream: StreamTable, size: tuple[int, int]) -> PictureFitter:
-        """The fitter of a table's pictures: kept, with its plans, for streams whose parameters are the same bytes."""
-        facts = stream.facts
-        key = (stream.extradata, stream.codec, size, *facts["aspect"], facts["turns"], facts["matrix"])
-        found = self._fitters.get(key)
-        if found is None:
-            found = self.fitter(size, Look(Fraction(*facts["aspect"]), facts["turns"], facts["matrix"]))
-            if stream.extradata:  # else the parameters are in the packets, and may be others in the next clip
-                if len(self._fitters) >= KEPT:
-                    self._fitters.clear()
-                self._fitters[key] = found
-        return found
 
     def accelerator(self) -> Any:
         """What decodes pictures in the place of the CPU: an `av.codec.hwaccel.HWAccel`, or None."""
@@ -178,7 +164,9 @@ class _Reading:
         if table.video is None:
             self._fit(self.decoder.fitter(self.window.size, Look()))
         else:
-            self._fit(self.decoder.fitter_of(table.video, self.window.size))
+            facts = table.video.facts
+            look = look_of(*facts["aspect"], facts["turns"], facts["matrix"])
+            self._fit(self.decoder.fitter(self.window.size, look))
         if table.video is not None and self.wanted.size:
             read_pictures(
                 decoders.of(table.video, motion=self.window.motion), view, table.video, table.zero, self.pictures
