@@ -3,9 +3,11 @@
 With a table a decoder is fed just the packets that a window needs, straight from the bytes: no container is opened,
 probed or sought. A table is written only if it was seen to give what the demuxer gives (`mmssl.data.packets_make`).
 
-The bytes are those of the member ``{key}.pkt``: the mark ``mmssl-pk1``, the length of a JSON header (uint32, little
-endian), the header, then for each stream four arrays over its packets in decode order: offset uint32, size uint32,
-pts int32, flags uint8.
+The bytes are those of the member ``{key}.pkt``, little endian: the mark ``mmssl-pk2``; the size of the media (uint64),
+the clock's zero and the duration (float64), the number of packets of picture and of sound and the length of the header
+(uint32 each); a JSON header with what describes the streams; then for each stream four arrays over its packets in
+decode order: offset uint32, size uint32, pts int32, flags uint8. Most clips of a corpus have the same header, which is
+therefore read once.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-MAGIC = b"mmssl-pk1"
-_LENGTH = struct.Struct("<I")
+MAGIC = b"mmssl-pk2"
+_HEAD = struct.Struct("<9sQddIII")
 _LARGEST_HEADER = 1 << 20
 KEY, DISCARD, DISPOSABLE = 1, 2, 4
 
@@ -51,7 +56,7 @@ class StreamTable:
     size: np.ndarray
     pts: np.ndarray
     flags: np.ndarray
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -87,7 +92,7 @@ class PacketTable:
         Raises:
             OverflowError: an offset or time stamp does not fit into 32 bits.
         """
-        header: dict[str, Any] = {"bytes": self.media_bytes, "zero": self.zero, "duration": self.duration}
+        header: dict[str, Any] = {}
         arrays = []
         for name, stream in (("video", self.video), ("audio", self.audio)):
             if stream is None:
@@ -98,7 +103,6 @@ class PacketTable:
                 "codec": stream.codec,
                 "extradata": stream.extradata.hex(),
                 "time_base": list(stream.time_base),
-                "packets": len(stream),
                 **stream.facts,
             }
             arrays += [
@@ -108,7 +112,9 @@ class PacketTable:
                 stream.flags.astype("u1").tobytes(),
             ]
         text = json.dumps(header, separators=(",", ":")).encode()
-        return MAGIC + _LENGTH.pack(len(text)) + text + b"".join(arrays)
+        counts = (0 if stream is None else len(stream) for stream in (self.video, self.audio))
+        head = _HEAD.pack(MAGIC, self.media_bytes, self.zero, self.duration, *counts, len(text))
+        return head + text + b"".join(arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes, media_bytes: int) -> PacketTable:
@@ -117,43 +123,59 @@ class PacketTable:
         Raises:
             BadTable: the bytes are something else, or of other media.
         """
-        begin = len(MAGIC) + _LENGTH.size
-        if data[: len(MAGIC)] != MAGIC or len(data) < begin:
+        if data[: len(MAGIC)] != MAGIC or len(data) < _HEAD.size:
             raise BadTable("not a packet table")
-        (length,) = _LENGTH.unpack_from(data, len(MAGIC))
+        _, of_bytes, zero, duration, pictures, sounds, length = _HEAD.unpack_from(data)
+        if of_bytes != media_bytes:
+            raise BadTable(f"the table is of {of_bytes} bytes of media, these are {media_bytes}")
+        if length > _LARGEST_HEADER:
+            raise BadTable("the header is too long")
+        if not math.isfinite(zero + duration):
+            raise BadTable("its times are no numbers")
+        at = _HEAD.size + length
         try:
-            if length > _LARGEST_HEADER:
-                raise BadTable("the header is too long")
-            header = json.loads(data[begin : begin + length])
-            if header["bytes"] != media_bytes:
-                raise BadTable(f"the table is of {header['bytes']} bytes of media, these are {media_bytes}")
-            at = begin + length
-            zero, duration = float(header["zero"]), float(header["duration"])
-            if not math.isfinite(zero + duration):
-                raise BadTable("its times are no numbers")
-            streams: dict[str, StreamTable] = {}
-            for name in ("video", "audio"):
-                if name in header:
-                    streams[name], at = _stream(_checked(name, header[name]), data, at, media_bytes)
-            return cls(media_bytes, zero, duration, streams.get("video"), streams.get("audio"))
+            video, audio = _described(data[_HEAD.size : at])
+            picture = None if video is None else _stream(video, pictures, data, at, media_bytes)
+            at += 13 * pictures if picture is not None else 0
+            sound = None if audio is None else _stream(audio, sounds, data, at, media_bytes)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
             raise BadTable(f"not a packet table ({type(error).__name__}: {error})") from None
+        return cls(media_bytes, zero, duration, picture, sound)
 
 
-def _stream(facts: dict[str, Any], data: bytes, at: int, media_bytes: int) -> tuple[StreamTable, int]:
-    """One stream of a table; what its facts must hold is looked at here, since decoding relies on it."""
-    count = int(facts.pop("packets"))
-    codec, extradata, base = facts.pop("codec"), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
+_Description = tuple[str, bytes, tuple[int, int], Mapping[str, Any]]  # codec, extradata, time base, facts
+
+
+@lru_cache(maxsize=16)
+def _described(header: bytes) -> tuple[_Description | None, _Description | None]:
+    """What a header says of picture and sound, looked at: decoding relies on it."""
+    streams = json.loads(header)
+    found: list[_Description | None] = []
+    for name in ("video", "audio"):
+        if name not in streams:
+            found.append(None)
+            continue
+        facts = _checked(name, streams[name])
+        codec, extradata, base = str(facts.pop("codec")), bytes.fromhex(facts.pop("extradata")), facts.pop("time_base")
+        numerator, denominator = map(int, base)
+        if not (0 < numerator < 1 << 31 and 0 < denominator < 1 << 31):
+            raise BadTable("a stream without a clock")
+        found.append((codec, extradata, (numerator, denominator), MappingProxyType(facts)))
+    if found == [None, None]:
+        raise BadTable("neither picture nor sound")
+    return found[0], found[1]
+
+
+def _stream(about: _Description, count: int, data: bytes, at: int, media_bytes: int) -> StreamTable:
+    """One stream of a table: its arrays, which begin at byte `at`."""
+    if not count:
+        raise BadTable("a stream without packets")
     words: np.ndarray = np.frombuffer(data, "<u4", 3 * count, at).reshape(3, count)
     flags: np.ndarray = np.frombuffer(data, np.uint8, count, at + 12 * count)
     offset, size, pts = words[0], words[1], words[2].view("<i4")
-    at += 13 * count
-    if count and int(np.add(offset, size, dtype=np.int64).max()) > media_bytes:
+    if int(np.add(offset, size, dtype=np.int64).max()) > media_bytes:
         raise BadTable("a packet lies past the end of the media")
-    numerator, denominator = map(int, base)
-    if not (count > 0 and 0 < numerator < 1 << 31 and 0 < denominator < 1 << 31):
-        raise BadTable("a stream without packets or clock")
-    return StreamTable(str(codec), extradata, (numerator, denominator), offset, size, pts, flags, facts), at
+    return StreamTable(about[0], about[1], about[2], offset, size, pts, flags, about[3])
 
 
 def _checked(name: str, facts: dict[str, Any]) -> dict[str, Any]:

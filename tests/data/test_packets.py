@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmssl.clip import EncodedClip, Span, Window
+from mmssl.data.decode import by_packets
 from mmssl.data.decode.by_packets import OpenDecoders
 from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.packets import DISPOSABLE, KEY, BadTable, PacketTable
@@ -156,6 +157,60 @@ def test_packets_of_garbage_fall_back_to_the_demuxer_and_leave_the_decoder_fit(s
     assert found.has_picture
     again = decoder.decode(EncodedClip("a", "", data, packets=table), window, anchors)
     same(again, expected)
+
+
+@pytest.fixture(scope="module")
+def sounding(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sounding") / "a.mp4"
+    return media.flash_and_click(path, seconds=4.0, at=(1.0, 2.5), audio_codec="aac", audio_rate=16000).read_bytes()
+
+
+@pytest.mark.parametrize("packet", [3, 32, 40])
+def test_sound_packets_handed_over_as_one_are_decoded_as_if_one_by_one(sounding, monkeypatch, packet):
+    """Whole, and with a packet in their midst that the decoder refuses: those around it are what they were."""
+    table = make_table(sounding)
+    window = Window(sound=Span(4.0, table.audio.facts["rate"]))
+    whole, damaged = table.to_bytes(), bytearray(sounding)
+    at, size = int(table.audio.offset[packet]), int(table.audio.size[packet])
+    damaged[at : at + size] = b"\xff" * size
+    found = {}
+    for joined in (("aac",), ()):
+        monkeypatch.setattr("mmssl.data.decode.by_packets._TELLS_THE_END", joined)
+        found[joined] = decode(sounding, whole, window, 2.0, only_table=True).audio
+        with pytest.raises(av.FFmpegError):
+            decode(bytes(damaged), whole, window, 2.0, only_table=True)
+        assert np.array_equal(decode(sounding, whole, window, 2.0, only_table=True).audio, found[joined])
+    assert np.array_equal(found[("aac",)], found[()])
+    assert np.abs(found[()]).max() > 0.1
+
+
+def test_a_decoder_that_gives_less_than_a_frame_for_each_packet_is_asked_one_by_one(sounding, monkeypatch):
+    """A codec without ends (a part of the packets comes back) is noticed, and the decoder settled again."""
+    table = make_table(sounding)
+    window = Window(sound=Span(2.0, table.audio.facts["rate"]))
+    right = decode(sounding, table.to_bytes(), window, 2.0, only_table=True).audio
+    asked = []
+
+    def fewer(decode, media, stream, numbers):
+        asked.append(numbers)
+        return by_packets_joined(decode, media, stream, numbers)[: len(numbers) - (len(asked) == 2)]
+
+    by_packets_joined = by_packets._joined
+    monkeypatch.setattr("mmssl.data.decode.by_packets._joined", fewer)
+    assert np.array_equal(decode(sounding, table.to_bytes(), window, 2.0, only_table=True).audio, right)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("held", [1, SIZE[0] * SIZE[1] * 5, 1 << 30])
+def test_pictures_are_the_same_however_many_wait(clip, monkeypatch, held):
+    window = Window(Span(3.0, 7.0), size=SIZE, motion=True)
+    table = make_table(clip).to_bytes()
+    right = decode(clip, table, window, 2.0, 0.7, only_table=True)
+    monkeypatch.setattr("mmssl.data.decode.pictures.HELD", held)
+    found = decode(clip, table, window, 2.0, 0.7, only_table=True)
+    same(found, right)
+    assert found.decoded_pictures == right.decoded_pictures
+    assert np.array_equal(found.motion, right.motion)
 
 
 def test_a_decoder_kept_open_carries_nothing_from_clip_to_clip(tmp_path):

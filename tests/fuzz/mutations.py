@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mmssl.data.packets import _HEAD, MAGIC
+
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 24, 1 << 28)
 #: words before or after which containers keep lengths and counts
 WORDS = (
@@ -107,9 +109,9 @@ VALUES = (
 
 def retyped(data: bytes, rng: np.random.Generator) -> bytes:
     """JSON (also as the header of a packet table) in which up to three values have another type or are gone."""
-    begin = data.find(b"{", 0, 64)
+    begin = _HEAD.size if data.startswith(MAGIC) else 0
     (length,) = struct.unpack_from("<I", data, begin - 4) if begin >= 4 else (len(data),)
-    found = json.loads(data[max(begin, 0) : begin + length])
+    found = json.loads(data[begin : begin + length])
     for _number in range(int(rng.integers(1, 4))):
         where: Any = found
         while True:

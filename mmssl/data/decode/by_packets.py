@@ -24,6 +24,8 @@ from mmssl.data.media import MediaError, decoder_options
 from mmssl.data.packets import DISCARD, DISPOSABLE, KEY, StreamTable
 
 _SKIPS_ITSELF = ("opus", "libopus")  # a new decoder leaves out the first samples by its own knowledge
+_TELLS_THE_END = ("aac",)  # decoders that take several frames in one packet
+_JOINED = 32  # packets handed over as one; damage that a decoder does not notice may spread so far
 _KEPT = 8  # decoders kept open, one for each set of parameters
 
 
@@ -90,34 +92,38 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
         slots.setdefault(stamp, []).append(slot)
     begins = began.tolist()
     tick = stream.time_base[0] / stream.time_base[1]
-    see, show, wants, still = pictures.see, pictures.show, slots.pop, pictures.motion is None
     packet, decode = _packets(media, stream), decoder.decode
+    see, show, wants, still = pictures.see, pictures.show, slots.pop, pictures.motion is None
 
-    def take(frames: list[Any]) -> int:
-        shown = 0
+    def take(frames: list[Any]) -> None:
         for frame in frames:
             stamp = frame.pts
             since = None if still else see(frame, stamp * tick - zero)
             places = wants(stamp, None)
             if places is not None:
                 show(frame, places, begins[places[0]], since)
-                shown += 1
         if still:
             pictures.decoded += len(frames)
-        return shown
 
+    held: list[Any] = []
+    most = 0  # frames to hold; 0 while their size is not known
     for run, (packets, count) in enumerate(_runs(stream, number)):
         if run:
             decoder.flush_buffers()
             if pictures.motion is not None:
                 pictures.motion.forget()
-        shown = 0
-        for n in packets:
-            frames = decode(packet(n))
-            if frames:
-                shown += take(frames)
-        if shown < count:
-            take(decoder.decode(None))  # what the decoder holds back to put pictures in order
+        left = len(slots) - count
+        for made in [packet(n) for n in packets]:
+            held += decode(made)
+            if len(held) >= most and held:
+                most = most or pictures.fitter.holds(held[0])
+                if len(held) >= most:
+                    take(held)
+                    held.clear()
+        take(held)
+        held.clear()
+        if len(slots) > left:
+            take(decode(None))  # what the decoder holds back to put pictures in order
             decoder.flush_buffers()
     if slots:
         raise MediaError("no frame", f"{len(slots)} wanted pictures did not come out of the decoder")
@@ -141,17 +147,16 @@ def _runs(stream: StreamTable, number: np.ndarray) -> Iterator[tuple[list[int], 
     """
     keep = set(number.tolist())
     keys = (stream.flags & KEY).nonzero()[0].tolist()
-    dispensable = set((stream.flags & DISPOSABLE).nonzero()[0].tolist()) - keep
+    flags, shows = stream.flags.tobytes(), stream.pts.tolist()
 
     def run(first: int, last: int, count: int) -> tuple[list[int], int]:
-        packets = range(first, last + 1)
-        return ([n for n in packets if n not in dispensable] if dispensable else list(packets)), count
+        return [n for n in range(first, last + 1) if not flags[n] & DISPOSABLE or n in keep], count
 
     first, last, count = -1, -1, 0
     for n in sorted(keep):
         before = bisect_right(keys, n) - 1
         # A picture shown before the key frame that it follows leans on the group before that one, too.
-        begin = keys[max(before - bool(stream.pts[n] < stream.pts[keys[before]]), 0)]
+        begin = keys[max(before - (shows[n] < shows[keys[before]]), 0)]
         if first < 0:
             first = begin
         if begin > last + 1 and count:
@@ -188,46 +193,78 @@ def read_sound(
     begins = stream.seconds - zero
     skips = {int(n): (int(a), int(b)) for n, a, b in stream.facts["skips"]}
     preroll, rate = int(stream.facts["preroll"]), int(stream.facts["rate"])
-    packet = _packets(media, stream)
     earliest = min(placer.start for placer in placers)
     # Time stamps that count samples say where each frame lies; the same samples come out as from joining runs.
     exact = stream.time_base == (1, rate) and stream.facts["layout"] == "mono" and placers[0].rate == rate
     shift, stamps = round(zero * rate), stream.pts.tolist()
     for first, last in _stretches(begins, placers, preroll):
         heard = first == 0 and (len(begins) < 2 or float(begins[1]) > earliest)
-        decode = decoders.of(stream, fresh=heard).decode
         floats: bool | None = None
         parts: list[np.ndarray] = []  # sound that follows on: written in one go
-        at = after = 0  # where it begins and ends, samples of the clip's clock
-        for n in range(first, last):
-            for frame in decode(packet(n)):
-                if floats is None:
-                    if frame.sample_rate != rate:
-                        raise MediaError("broken sound", f"{frame.sample_rate} samples a second, not {rate}")
-                    floats = exact and frame.format.name == "fltp"
-                begin, end = skips.get(n, (0, 0)) if skips else (0, 0)
-                if floats:
-                    samples = frame.samples
-                    sound = np.frombuffer(frame.planes[0], np.float32, samples)
-                    stamp = stamps[n] - shift
-                    if begin or end:
-                        sound, stamp = sound[begin : max(samples - end, 0)], stamp + begin
-                    if stamp != after or not parts:
-                        _write(placers, parts, at)
-                        parts, at = [], stamp
-                    parts.append(sound)
-                    after = stamp + len(sound)
-                else:
-                    # What is skipped moves the time stamp, in its own steps, as FFmpeg does it.
-                    later = math.floor(begin / rate * stream.time_base[1] / stream.time_base[0] + 0.5)
-                    time = (stamps[n] + later) * stream.time_base[0] / stream.time_base[1] - zero
-                    if heard and stream.codec in _SKIPS_ITSELF:
-                        begin = 0
-                    for placer in placers:
-                        placer.add(frame, time, begin, end)
-        _write(placers, parts, at)
+        at = after = 0  # time stamps at which it begins and ends
+        for n, frame in _frames(decoders, media, stream, first, last, heard):
+            if floats is None:
+                if frame.sample_rate != rate:
+                    raise MediaError("broken sound", f"{frame.sample_rate} samples a second, not {rate}")
+                floats = exact and frame.format.name == "fltp"
+            begin, end = skips.get(n, (0, 0)) if skips else (0, 0)
+            if floats:
+                sound = np.frombuffer(frame.planes[0], np.float32, frame.samples)
+                stamp = stamps[n]
+                if begin or end:
+                    sound, stamp = sound[begin : max(len(sound) - end, 0)], stamp + begin
+                if stamp != after or not parts:
+                    _write(placers, parts, at - shift)
+                    parts, at = [], stamp
+                parts.append(sound)
+                after = stamp + len(sound)
+            else:
+                # What is skipped moves the time stamp, in its own steps, as FFmpeg does it.
+                later = math.floor(begin / rate * stream.time_base[1] / stream.time_base[0] + 0.5)
+                time = (stamps[n] + later) * stream.time_base[0] / stream.time_base[1] - zero
+                if heard and stream.codec in _SKIPS_ITSELF:
+                    begin = 0
+                for placer in placers:
+                    placer.add(frame, time, begin, end)
+        _write(placers, parts, at - shift)
     for placer in placers:
         placer.flush()
+
+
+def _frames(
+    decoders: OpenDecoders, media: memoryview, stream: StreamTable, first: int, last: int, fresh: bool
+) -> Iterator[tuple[int, Any]]:
+    """The frames of the packets [first, last), each with its packet's number.
+
+    Where a decoder tells where in its input a frame ends, many packets are handed to it as one: a call costs as much
+    as decoding a few milliseconds of sound. Should it not give a frame for each, they are decoded one by one.
+    """
+    decode = decoders.of(stream, fresh=fresh).decode
+    packet = None if stream.codec in _TELLS_THE_END else _packets(media, stream)
+    for begin in range(first, last, _JOINED):
+        numbers = range(begin, min(begin + _JOINED, last))
+        if packet is None:
+            frames = _joined(decode, media, stream, numbers)
+            if len(frames) == len(numbers):
+                yield from zip(numbers, frames, strict=True)
+                continue
+            packet = _packets(media, stream)
+            decode = decoders.of(stream, fresh=fresh and begin == first).decode
+            for n in range(max(begin - int(stream.facts["preroll"]), first), begin):
+                decode(packet(n))
+        for n in numbers:
+            for frame in decode(packet(n)):
+                yield n, frame
+
+
+def _joined(decode: Callable[[Any], list[Any]], media: memoryview, stream: StreamTable, numbers: range) -> list[Any]:
+    """The frames of several packets handed over as one; none where the decoder complains."""
+    part = slice(numbers.start, numbers.stop)
+    places = zip(stream.offset[part].tolist(), stream.size[part].tolist(), strict=True)
+    try:
+        return decode(av.Packet(b"".join([media[at : at + size] for at, size in places])))
+    except av.error.FFmpegError:
+        return []
 
 
 def _write(placers: list[SoundPlacer], parts: list[np.ndarray], at: int) -> None:

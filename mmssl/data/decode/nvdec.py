@@ -112,6 +112,10 @@ class DeviceFitter(PictureFitter):
         super().__init__(reformatter, size, look)
         self._device = device
 
+    def holds(self, frame: Any) -> int:
+        """One: the GPU's decoder has few surfaces, and waits for those that are kept."""
+        return 1
+
     def fit_into(self, frame: Any, out: Any) -> None:
         """Write a frame as uint8 [3, H, W] on the device."""
         turns = quarter_turns(frame) if self._look.turns is None else self._look.turns

@@ -17,7 +17,10 @@ from mmssl.data.decode.motion import MotionReader
 from mmssl.data.media import BT601, MAX_PIXELS, MediaError, matrix_of, quarter_turns
 
 EDGE = 1e-6  # seconds: a frame's own time stamp, asked for in floating point, gives that frame
+HELD = 1 << 18  # pixels of decoded frames that wait to be shown: what all of them take stays in the caches
 _BYTE = np.dtype(np.uint8)
+_UNCHANGED: np.ndarray = np.eye(2, 3)
+_UNCHANGED.flags.writeable = False
 _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 # FFmpeg's AVColorSpace -> the matrix that swscale is told; what is not here is left to it
 _MATRICES = {
@@ -82,8 +85,12 @@ class PictureFitter:
         self._packed = self._whole = False  # how the plan's frames become RGB
         self.straight: tuple[int, int] | None = None  # (width, height) of frames that `converted` takes
         self._to_rgb: dict[str, Any] = {}
-        self.geometry = np.eye(2, 3)  # of the last frame: coded source pixels (x, y, 1) -> picture pixels
+        self.geometry = _UNCHANGED  # of the last frame: coded source pixels (x, y, 1) -> picture pixels
         self.colour: tuple[int, bool] | None = None  # of the last frame: matrix, full range; None when it is RGB
+
+    def holds(self, frame: Any) -> int:
+        """How many such frames wait for one another: shown in one go, they cost less than each after its decoding."""
+        return max(HELD // int(frame.width * frame.height), 1)
 
     def fit(self, frame: Any) -> np.ndarray:
         """Uint8 [3, H, W], RGB, of an `av.VideoFrame`; with planes uint8 [H * 3 / 2, W].

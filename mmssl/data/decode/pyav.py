@@ -159,8 +159,6 @@ class _Reading:
         """Read what is wanted from the packets that hold it."""
         view, decoders = memoryview(media), self.decoder._decoders
         self.has_picture = table.video is not None
-        if table.video is None and table.audio is None:
-            raise MediaError("no video stream", "the table has neither picture nor sound")
         if table.video is None:
             self._fit(self.decoder.fitter(self.window.size, Look()))
         else:
