@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
+_ALL = (1 << 64) - 1
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9 as int64
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB as int64
 
@@ -53,6 +54,20 @@ def uniform_numpy(seeds: np.ndarray, name: str, count: int = 1) -> np.ndarray:
         base = mix(np.asarray(seeds, dtype=np.int64)[:, None] ^ np.int64(hash_name(name)))
         bits = mix(base + counters[None, :] * np.int64(_GOLDEN))
         return np.asarray(_shift(bits, 11), dtype=np.float64) * 2.0**-53
+
+
+def uniform_of(seed: int, name: str, count: int = 1) -> list[float]:
+    """The numbers of `uniform_numpy` for one seed, in Python's integers: a tenth of its time for a few of them."""
+    base = _mixed((seed ^ hash_name(name)) & _ALL)
+    return [(_mixed((base + number * _GOLDEN) & _ALL) >> 11) * 2.0**-53 for number in range(count)]
+
+
+def _mixed(x: int) -> int:
+    """`mix` of one integer, without sign."""
+    x = (x + _GOLDEN) & _ALL
+    x = ((x ^ (x >> 30)) * _MIX_1) & _ALL
+    x = ((x ^ (x >> 27)) * _MIX_2) & _ALL
+    return x ^ (x >> 31)
 
 
 def uniform_at(seed: int, name: str, counters: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmssl.randomness import Draws, mix, sample_seed, uniform_numpy
+from mmssl.randomness import Draws, mix, sample_seed, uniform_numpy, uniform_of
 
 SEEDS = np.array([sample_seed(0, 0, "source", f"key{i}") for i in range(512)])
 
@@ -30,6 +30,11 @@ def test_mixing_is_one_to_one_and_equal_in_both(values: list[int]) -> None:
         mixed = mix(array)
     assert np.array_equal(mixed, mix(torch.from_numpy(array)).numpy())
     assert len(set(mixed.tolist())) == len(set(values))
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=8), st.integers(0, 5))
+def test_python_gives_the_same_numbers(seed: int, name: str, count: int) -> None:
+    assert uniform_of(seed, name, count) == uniform_numpy(np.array([seed]), name, count)[0].tolist()
 
 
 def test_uniform_is_uniform_over_samples_names_and_counts() -> None:

@@ -37,7 +37,7 @@ from mmssl.data.shards.members import read_packets
 from mmssl.data.sources import Place
 from mmssl.data.subtitles import SUFFIXES
 from mmssl.errors import UserError
-from mmssl.randomness import uniform_numpy
+from mmssl.randomness import uniform_of
 
 Anchor = Literal["random", "centre", "even"]
 # Faults of the program, never of a sample: they stop the run at once. Whatever else a sample raises is a hole.
@@ -137,8 +137,7 @@ class Decoded:
 def anchors_of(seed: int, anchor: Anchor, views: int, duration: float) -> np.ndarray:
     """Float64 [V]: the anchors of a sample, seconds on its clock."""
     if anchor == "random":
-        drawn: np.ndarray = uniform_numpy(np.array([seed]), "anchor", views)[0] * duration
-        return drawn
+        return np.array([share * duration for share in uniform_of(seed, "anchor", views)])
     even: np.ndarray = (np.arange(views) + 0.5) / views * duration
     return even
 
