@@ -19,7 +19,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from mmssl.clip import EncodedClip
-from mmssl.data.decode.pictures import EDGE, Look, PictureFitter
+from mmssl.data.decode.fitting import Look, PictureFitter
+from mmssl.data.decode.pictures import EDGE
 from mmssl.data.decode.pyav import PyAVDecoder, measured_duration
 from mmssl.data.decode.sound import SoundFlow
 from mmssl.data.media import MediaError, audio_stream, clock_zero, open_media, pixel_aspect, video_stream

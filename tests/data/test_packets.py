@@ -206,7 +206,7 @@ def test_pictures_are_the_same_however_many_wait(clip, monkeypatch, held):
     window = Window(Span(3.0, 7.0), size=SIZE, motion=True)
     table = make_table(clip).to_bytes()
     right = decode(clip, table, window, 2.0, 0.7, only_table=True)
-    monkeypatch.setattr("mmssl.data.decode.pictures.HELD", held)
+    monkeypatch.setattr("mmssl.data.decode.fitting.HELD", held)
     found = decode(clip, table, window, 2.0, 0.7, only_table=True)
     same(found, right)
     assert found.decoded_pictures == right.decoded_pictures

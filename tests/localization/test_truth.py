@@ -85,15 +85,15 @@ def test_the_cut_is_read_from_the_decoders_geometry(turns, width, height):
     import av
     from av.video.reformatter import VideoReformatter
 
-    from mmssl.data.decode import pictures
+    from mmssl.data.decode import fitting
 
-    fitter = pictures.PictureFitter(VideoReformatter(), (32, 48))
+    fitter = fitting.PictureFitter(VideoReformatter(), (32, 48))
     frame = av.VideoFrame.from_ndarray(np.zeros((2 * height, 2 * width, 3), np.uint8), format="rgb24")
-    original, pictures.quarter_turns = pictures.quarter_turns, lambda _: turns
+    original, fitting.quarter_turns = fitting.quarter_turns, lambda _: turns
     try:
         fitter.fit(frame)
     finally:
-        pictures.quarter_turns = original
+        fitting.quarter_turns = original
     (left, top), full = cut(fitter.geometry, (32, 48))
     up = (height, width) if turns % 2 else (width, height)
     scale = max(48 / up[0], 32 / up[1])

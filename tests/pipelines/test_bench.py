@@ -17,7 +17,7 @@ from mmssl.data import worker as worker_module
 from mmssl.data.bench import instrument, measure_parts
 from mmssl.data.bench.memory import memory_of
 from mmssl.data.bench.stopwatch import Stopwatch
-from mmssl.data.decode import pictures, pyav, sound
+from mmssl.data.decode import fitting, pyav, sound
 from mmssl.data.packets_make import checked_table
 from mmssl.data.shards.index import read_index
 from pipelines.bench import worker_counts
@@ -97,13 +97,13 @@ def test_nothing_stays_wrapped_and_failures_are_counted(tmp_path: Path, shards: 
         (module, name): getattr(module, name)
         for module, name in [(worker_module, "read_clip"), (worker_module, "read_members"), (pyav, "open_media")]
     }
-    methods = (pictures.PictureFitter.fit_into, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
+    methods = (fitting.PictureFitter.fit_into, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
     window = Window(picture=Span(1.0, 8.0), sound=Span(1.0, 16000.0), size=(16, 16))
     report = measure_parts(lambda workers: Stream([Source("data", str(tar))], window, 2, workers=workers), 4)
     assert (report.clips, report.failed) == (8, 4)
     assert report.wanted_pictures == 4 * 8
     assert all(getattr(module, name) is step for (module, name), step in steps.items())
-    assert methods == (pictures.PictureFitter.fit_into, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
+    assert methods == (fitting.PictureFitter.fit_into, sound.SoundPlacer.add, pyav.PyAVDecoder.decode)
     assert report.parts[instrument.OPEN] > 0
 
 

@@ -24,7 +24,8 @@ from av.video.reformatter import VideoReformatter
 
 from mmssl.clip import Clip, EncodedClip, Window
 from mmssl.data.decode.base import Buffers
-from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, matrix_for
+from mmssl.data.decode.fitting import Look, PictureFitter, matrix_for
+from mmssl.data.decode.pictures import EDGE
 from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.media import MAX_PIXELS, clock_zero, matrix_of, open_media, pixel_aspect, quarter_turns, video_stream
 

@@ -24,7 +24,7 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers
 from mmssl.data.decode.by_packets import OpenDecoders
-from mmssl.data.decode.pictures import Look, PictureFitter
+from mmssl.data.decode.fitting import Look, PictureFitter
 from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.media import MediaError, matrix_of, quarter_turns
 from mmssl.errors import UserError

@@ -18,8 +18,9 @@ from av.video.reformatter import VideoReformatter
 from mmssl.clip import Clip, EncodedClip, Pixels, Window
 from mmssl.data.decode.base import Buffers
 from mmssl.data.decode.by_packets import OpenDecoders, read_pictures, read_sound
+from mmssl.data.decode.fitting import Look, PictureFitter, look_of
 from mmssl.data.decode.motion import EXPORT, MotionReader
-from mmssl.data.decode.pictures import EDGE, Look, PictureFitter, PicturePicker, Pictures, look_of
+from mmssl.data.decode.pictures import EDGE, PicturePicker, Pictures
 from mmssl.data.decode.sound import SoundPlacer
 from mmssl.data.decode.text import sentences_of
 from mmssl.data.media import MediaError, audio_stream, clock_zero, open_media, pixel_aspect, video_stream

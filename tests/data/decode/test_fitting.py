@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 
-from mmssl.data.decode.pictures import PictureFitter
+from mmssl.data.decode.fitting import PictureFitter
 
 
 @pytest.mark.parametrize("form", ["yuv420p", "yuvj420p", "yuv422p"])
