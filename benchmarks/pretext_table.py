@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def train(name: str, control: str, seed: int, options: argparse.Namespace) -> li
     flags = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
     command = [sys.executable, "-m", "pipelines.cli", "pretrain", "--config", str(CONFIGS / f"{name}.yaml"), *flags]
     began = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    cores = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // options.jobs, 1))} if options.jobs > 1 else {}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | cores, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
@@ -147,6 +149,19 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def write(row: Row, about: dict[str, Any], options: argparse.Namespace) -> None:
+    """Append a row to the results and print it."""
+    stamp = {"benchmark": "pretext_table", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    more = {"settings": (CONFIGS / f"{row['config']}.yaml").read_text(), "steps_asked": options.steps}
+    with open(RESULTS, "a", encoding="utf-8") as file:
+        file.write(json.dumps({**stamp, **about, "load": os.getloadavg()[0], **row, **more}) + "\n")
+    print(
+        f"{row['config']:24} {row['control']:13} seed {row['seed']}: {row['task']} {row['score']} "
+        f"(floor {row['floor']})",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Train what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -158,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="instead of what the configs say")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; the cores are shared out")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--heldout-batches", type=int, default=8)
     parser.add_argument("--keep", action="store_true", help="train again where the encoders of a done row are gone")
@@ -165,17 +181,20 @@ def main() -> None:
     options = parser.parse_args()
     about = environment(torch.device("cpu"), options.precision)
     kinds = [(c, n, s) for s in options.seeds for c in options.controls for n in options.configs]
-    for control, name, seed in [] if options.only_write else kinds:
+
+    def run(control: str, name: str, seed: int) -> list[Row]:
         if (name == "all" and control != "none") or is_done(read_rows(), name, control, seed, options):
-            continue  # together, one task's hidden input is another's: only alone is a control a control
-        for row in train(name, control, seed, options):
-            stamp = {"benchmark": "pretext_table", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-            more = {"settings": (CONFIGS / f"{name}.yaml").read_text(), "steps_asked": options.steps}
-            with open(RESULTS, "a", encoding="utf-8") as file:
-                file.write(json.dumps({**stamp, **about, "load": os.getloadavg()[0], **row, **more}) + "\n")
-            print(
-                f"{name:24} {control:13} seed {seed}: {row['task']} {row['score']} (floor {row['floor']})", flush=True
-            )
+            return []  # together, one task's hidden input is another's: only alone is a control a control
+        return train(name, control, seed, options)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            for ready in as_completed([pool.submit(run, *kind) for kind in ([] if options.only_write else kinds)]):
+                for row in ready.result():
+                    write(row, about, options)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that run come to their end, and are lost
+            raise
     write_between(PAGE, "pretext table", table(read_rows()))
 
 
