@@ -73,6 +73,35 @@ def fit_similarity(flow: torch.Tensor, known: torch.Tensor, cell: int, rounds: i
     return torch.where(enough[:, None], parts, torch.zeros_like(parts))
 
 
+def _complex(parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Complex128 [B] a and b of x -> a x + b, for places x = right + i down from the middle."""
+    right, down, zoom, roll = parts.double().unbind(1)
+    return torch.polar(zoom.exp(), roll), torch.complex(right, down)
+
+
+def _parts(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.stack([b.real, b.imag, a.abs().log(), a.angle()], dim=1)
+
+
+def compose_similarities(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Float64 [B, 4], `SIMILARITY_PARTS`: first `before`, then `after`."""
+    (a, b), (c, d) = _complex(after), _complex(before)
+    return _parts(a * c, a * d + b)
+
+
+def inverse_similarity(parts: torch.Tensor) -> torch.Tensor:
+    """Float64 [B, 4], `SIMILARITY_PARTS`: what undoes a similarity. Its shift is turned and scaled, too."""
+    a, b = _complex(parts)
+    return _parts(1 / a, -b / a)
+
+
+def half_similarity(parts: torch.Tensor) -> torch.Tensor:
+    """Float64 [B, 4], `SIMILARITY_PARTS`: what, done twice, is the similarity; its roll is below pi."""
+    a, b = _complex(parts)
+    half = torch.polar(a.abs().sqrt(), a.angle() / 2)
+    return _parts(half, b / (1 + half))
+
+
 def warp_similarity(frames: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
     """Frames whose content has moved by a similarity, bilinearly; beyond the border the edge is repeated.
 

@@ -7,19 +7,22 @@ Labels come from where the motion is known:
 - ``pose``: the camera's pose in a rendered scene (`needs_truth`), five dimensions in the camera's own axes;
 - ``vectors``: for any film, a similarity fitted robustly to the codec's motion vectors, four dimensions. What moves by
   itself is outvoted where it fills less than about half of the picture;
-- ``warp``: one frame and the same frame moved by a drawn similarity, four dimensions; no film is needed, and the label
-  is exact.
+- ``warp``: two views of one frame, moved against each other by a drawn similarity, four dimensions; no film is needed,
+  and the label is exact.
 
 Shortcuts. Bins are quantiles of the training's own motions, so that no class is met more often (`QuantileBins`); the
 mirror and the exchange of the two frames, both drawn, make every motion as likely as its opposite and change the
 labels as they must. The frames' colours are changed one by one: brightness that drifts as the camera turns is no cue.
-With ``warp`` both frames are interpolated, the first by a shift of less than a pixel: the one that is blurred is not
-the one that has moved.
+With ``warp`` each view is moved by half of the motion, on top of a motion that both have in common: neither is the one
+that has moved, both are interpolated alike, and a horizon that tilts says little. Both are cut from the middle of the
+frame, so that nothing beyond its border is ever seen: repeated edges would tell the motion in a single view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -38,7 +41,10 @@ from mmssl.ops.augment import colour_jitter
 from mmssl.ops.camera_motion import (
     POSE_PARTS,
     SIMILARITY_PARTS,
+    compose_similarities,
     fit_similarity,
+    half_similarity,
+    inverse_similarity,
     relative_pose,
     warp_similarity,
 )
@@ -49,11 +55,61 @@ from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_ro
 Labels = Literal["pose", "vectors", "warp"]
 #: what a mirror turns into its opposite
 MIRRORED = {"right", "yaw", "roll"}
-#: how far a drawn similarity goes: share of the side, share of the side, log of the zoom, radians
-WARP = (0.12, 0.12, 0.15, 0.3)
+#: how far a drawn similarity goes: share of the view's side, share of its side, log of the zoom, radians
+WARP = (0.07, 0.07, 0.1, 0.15)
 #: standard deviations expected before any motion was seen: metres and radians; shares of the side and radians
 POSE_SCALES = (0.05, 0.03, 0.05, 0.01, 0.006)
 SIMILARITY_SCALES = (0.02, 0.02, 0.02, 0.02)
+
+
+def in_shares(
+    change: Callable[..., torch.Tensor], *motions: torch.Tensor, size: tuple[int, int] | torch.Size
+) -> torch.Tensor:
+    """What `change` makes of similarities whose shifts are shares of the (height, width) `size`; likewise in shares."""
+    sides = torch.tensor([size[1], size[0], 1.0, 1.0], dtype=torch.float64, device=motions[0].device)
+    return change(*(motion * sides for motion in motions)) / sides
+
+
+@lru_cache(maxsize=16)
+def view_size(height: int, width: int) -> tuple[int, int]:
+    """The largest (height, width), multiples of 8, of views that see nothing beyond the border of such a frame.
+
+    Raises:
+        ValueError: the frame is too small.
+    """
+    extremes = torch.tensor(list(itertools.product(*((-reach, reach) for reach in WARP)))).double()
+    motion, common = extremes.repeat_interleave(len(extremes), dim=0), extremes.repeat(len(extremes), 1) / 2
+    edge = torch.tensor([width - 3, height - 3]).double() / 2  # within the middles of the last pixels but one
+    for high in range(height // 8 * 8, 0, -8):
+        wide = width * high // height // 8 * 8
+        sides = torch.tensor([wide, high, 1, 1]).double()
+        moved = compose_similarities(half_similarity(motion * sides), common * sides)
+        right, down, zoom, roll = inverse_similarity(moved)[:, None].unbind(2)
+        x, y = torch.tensor([[wide, wide, -wide, -wide], [high, -high, high, -high]]).double() / 2
+        cos, sin = zoom.exp() * roll.cos(), zoom.exp() * roll.sin()
+        seen = torch.stack([cos * x - sin * y + right, sin * x + cos * y + down])
+        if wide and (seen.abs() <= edge[:, None, None]).all():
+            return high, wide
+    raise ValueError(f"ego_motion: frames of {height} x {width} are too small for labels 'warp'")
+
+
+def warped_views(frame: torch.Tensor, motion: torch.Tensor, common: torch.Tensor) -> torch.Tensor:
+    """Uint8 [B, 2, 3, h, w]: two views of a frame; `motion` brings the content of the first to that of the second.
+
+    Args:
+        frame: uint8 [B, 3, H, W].
+        motion: float64 [B, 4], `SIMILARITY_PARTS`, shifts in shares of the view's side.
+        common: likewise, what both have moved by before.
+    """
+    size = view_size(*frame.shape[-2:])
+    top, left = ((whole - part) // 2 for whole, part in zip(frame.shape[-2:], size, strict=True))
+    sides = torch.tensor([size[1], size[0], 1.0, 1.0], dtype=torch.float64, device=frame.device)
+    half = half_similarity(motion * sides)
+    views = []
+    for moved in (inverse_similarity(half), half):
+        whole = warp_similarity(frame.float(), compose_similarities(moved, common * sides))
+        views.append(whole[:, :, top : top + size[0], left : left + size[1]])
+    return torch.stack(views, dim=1).round().to(torch.uint8)
 
 
 class EgoMotionExample(NamedTuple):
@@ -70,7 +126,7 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
 
     Args:
         picture: the frames that two are chosen from.
-        size: (height, width) of the decoded frames.
+        size: (height, width) of the decoded frames; with "warp" the views are smaller (`view_size`).
         labels: where the labels come from: "pose" (rendered scenes built with dense truth), "vectors" (any film) or
             "warp" (any frame).
         gap_seconds: least and most time between the two frames, within `picture`.
@@ -108,6 +164,8 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
                 f"ego_motion: gap_seconds {gap_seconds} are {self.least} to {self.most} steps, which do not rise or do "
                 f"not fit between {picture.count} frames"
             )
+        if labels == "warp":
+            view_size(*size)
         self.parts = POSE_PARTS if labels == "pose" else SIMILARITY_PARTS
         scales = POSE_SCALES if labels == "pose" else SIMILARITY_SCALES
         self.window = Window(picture=picture, size=size, motion=labels == "vectors", truth=self.needs_truth)
@@ -154,35 +212,27 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
         if self.motion_from == "warp":
             reach = torch.tensor(WARP, dtype=torch.float64, device=batch.device)
             motion = (2 * draws.uniform("warp", (4,)).double() - 1) * reach
-            frames = self._warped(frames[:, :1], motion, draws)
+            common = (draws.uniform("common", (4,)).double() - 0.5) * reach
+            frames = warped_views(frames[:, 0], motion, common)
         elif self.motion_from == "pose":
             poses, known = batch.privileged_at("pose", pair)
-            motion = relative_pose(poses[:, 0], poses[:, 1])
+            motion, backwards = relative_pose(poses[:, 0], poses[:, 1]), relative_pose(poses[:, 1], poses[:, 0])
             valid = valid * known.all(dim=1)
         else:
             motion, known_share = self._from_vectors(batch, times, start, gap)
             # Behind the clip's end the last field is repeated beside a frame that stands still.
             valid = valid * (known_share > 0.5) * (pair[:, 1] < batch.duration)
+        if self.motion_from != "pose":
+            backwards = in_shares(inverse_similarity, motion, size=frames.shape[-2:])
         flip, turn = draws.bernoulli("mirror", 0.5), draws.bernoulli("exchange", 0.5)
+        frames = torch.where(turn[:, None, None, None, None], frames.flip(1), frames)
+        motion = torch.where(turn[:, None], backwards, motion)
         frames = mirror(frames, flip)
         motion = torch.where(flip[:, None], motion * self.signs, motion)
-        # Backwards, everything is the opposite: exact for small motions, which these are.
-        frames = torch.where(turn[:, None, None, None, None], frames.flip(1), frames)
-        motion = torch.where(turn[:, None], -motion, motion)
         flat = frames.flatten(0, 1)[:, None]
         gain, offset = draws.uniform("gain", (6,), 0.85, 1.15), draws.uniform("offset", (6,), -0.05, 0.05)
         shown = colour_jitter(flat, gain.reshape(-1, 3), offset.reshape(-1, 3))[:, 0]
         return EgoMotionExample(shown, motion, self.bins(motion), valid)
-
-    def _warped(self, frame: torch.Tensor, motion: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Uint8 [B, 2, 3, H, W]: a frame [B, 1, 3, H, W] moved by a drawn share of a pixel, and by `motion` more."""
-        height, width = frame.shape[-2:]
-        sides = torch.tensor([width, height, 1.0, 1.0], dtype=torch.float64, device=frame.device)
-        nudge = torch.zeros_like(motion)
-        nudge[:, :2] = draws.uniform("nudge", (2,)).double() - 0.5
-        still = frame[:, 0].float()
-        moved = [warp_similarity(still, nudge), warp_similarity(still, nudge + motion * sides)]
-        return torch.stack(moved, dim=1).round().to(torch.uint8)
 
     def _from_vectors(
         self, batch: Batch, times: torch.Tensor, start: torch.Tensor, gap: torch.Tensor
