@@ -52,12 +52,13 @@ class PlacedFeature(nn.Module):
         return torch.as_tensor(self.join(torch.cat([features.pooled, cells.flatten(1)], dim=1)))
 
 
-def without_common(parts: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
-    """Vectors [B, n, width] less what the n parts of a clip have in common, normalised.
+def without_common(parts: torch.Tensor, norm: nn.LayerNorm, of: int | None = None) -> torch.Tensor:
+    """Vectors [B, n, width] less what the first `of` parts of a clip (all n) have in common, normalised.
 
-    The common part says nothing of the order and would drown what does.
+    The common part says nothing of the order and would drown what does. All n may take part only where every order
+    shows all of them; else their mean tells of the parts that are not shown.
     """
-    return torch.as_tensor(norm(parts - parts.mean(dim=1, keepdim=True)))
+    return torch.as_tensor(norm(parts - parts[:, :of].mean(dim=1, keepdim=True)))
 
 
 class OrderClassifier(nn.Module):

@@ -14,8 +14,9 @@ crop jitters by itself and is brought to one mean and contrast (no camera drift 
 Departures from the paper:
 
 - Motion is measured by differences of frames in the busiest square, not by optical flow.
-- The encoder's map enters beside the pooled vector, and what the three frames have in common is taken off, as in
-  `order_prediction`. The head sees the differences between the frames beside the frames.
+- The encoder's map enters beside the pooled vector, and what the outer frames b and d have in common is taken off:
+  the mean of all shown frames would tell of the other triples' middles, and two false ones that are one frame would
+  give themselves away. The head sees the differences between the frames beside the frames.
 - One true triple and `wrong` false ones of each pair are shown, since only the small head runs again; in training they
   are a quarter to three quarters, the paper's best share. The score is the balanced accuracy of the likelier class
   (plain accuracy would be 0.75 for "always false"); `auc` beside it does not depend on a threshold.
@@ -175,7 +176,7 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         """Cross-entropy of true and false triples, averaged over the valid clips of all ranks."""
         clips, shown = example.label.shape
         parts = torch.relu(self.feature(encoders.encode("image", example.frames)))
-        parts = without_common(parts.reshape(clips, 3 + self.wrong, -1), self.norm)
+        parts = without_common(parts.reshape(clips, 3 + self.wrong, -1), self.norm, of=2)
         rows = torch.arange(clips, device=parts.device)[:, None]
         first, middle, last = (parts[rows, example.triple[:, :, slot]] for slot in range(3))  # [B, 1 + W, width]
         changes = [(first - middle).abs(), (middle - last).abs(), (first - last).abs()]
