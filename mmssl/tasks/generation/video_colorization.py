@@ -196,11 +196,15 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
         shown = torch.zeros(len(copied), self.clusters, dtype=torch.bool, device=copied.device)
         shown = shown.scatter(1, example.reference, True)  # [B, K], the colours that there are to copy
         known = shown.gather(1, example.target)
-        weight = example.weight * known.any(dim=1)
+        # Of a single colour (black-and-white film, most of all) every answer is right, and nothing is learned.
+        of = functional.one_hot(example.target, self.clusters) * known[..., None]
+        coloured = (of.sum(dim=1) > 0).sum(dim=1) > 1
+        weight = example.weight * coloured
         loss = global_mean(pointer_nll(copied, example.target, known), weight)
         return Outcome(
             losses={"nll": loss},
-            metrics=self._metrics(example, copied.detach(), known, weight),
+            metrics=self._metrics(example, copied.detach(), known, weight)
+            | {"coloured_clips": rate(coloured, example.weight)},
             carry={"colours": example.colours, "weight": example.weight},
         )
 

@@ -203,16 +203,38 @@ def test_cells_of_a_colour_that_no_reference_shows_do_not_count() -> None:
     multitask = MultiTask(bundle(), {"task": task_of()}).eval()
     task = multitask.tasks["task"]
     example = example_of(task, patched_films(4, 0))
-    strange = example._replace(
-        reference=torch.zeros_like(example.reference), target=torch.where(example.target > 0, 9, 0)
-    )
-    strange.target[0] = 9
-    outcome = task(strange, multitask.encoders, LATE)
-    assert float(outcome.loss.detach()) == pytest.approx(0.0, abs=1e-5)  # only colour 0 can be copied, and is
-    assert [float(x) for x in outcome.metrics["balanced_accuracy"]] == [3, 3]
+    place = torch.arange(example.target.shape[1])
+    reference = (torch.arange(example.reference.shape[1]) % 2).expand_as(example.reference)
+    found = []
+    for unknown in (9, 11):
+        target = torch.where(place % 3 == 0, unknown, place % 2).expand_as(example.target).clone()
+        target[0] = unknown
+        outcome = task(example._replace(reference=reference, target=target), multitask.encoders, LATE)
+        found.append([outcome.loss.detach(), *(x for name in sorted(outcome.metrics) for x in outcome.metrics[name])])
+        assert float(outcome.metrics["balanced_accuracy"][1]) == 3
+    assert torch.equal(torch.stack(found[0]), torch.stack(found[1]))
 
 
 # --------------------------------------------------------------------------------------------------- the clusters
+
+
+def test_films_without_colour_take_no_part() -> None:
+    """Every answer is right there: beside coloured films they change neither the loss nor a score."""
+    coloured = patched_films(8, 3)
+    grey = np.repeat(coloured.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    task, encoders = task_of(), bundle()
+    task.setup(encoders)
+    found = []
+    for films in (coloured, np.concatenate([coloured, grey])):
+        outcome = task(example_of(task, films), encoders, LATE)
+        found.append((outcome.losses["nll"], *(outcome.metrics[name][0] for name in ("balanced_accuracy", "floor"))))
+        assert float(outcome.metrics["balanced_accuracy"][1]) == 8
+    assert torch.allclose(torch.stack(found[0]), torch.stack(found[1]), rtol=1e-5)
+    told, among = outcome.metrics["coloured_clips"]
+    assert (float(told), float(among)) == (8, 16)
+    alone = task(example_of(task, grey), encoders, LATE)
+    assert float(alone.losses["nll"].detach()) == 0
+    assert float(alone.metrics["balanced_accuracy"][1]) == 0
 
 
 def test_clusters_are_fitted_once_and_frozen() -> None:
