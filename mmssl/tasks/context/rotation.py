@@ -5,7 +5,8 @@ it is. To know what is upright one must know what the thing is.
 
 Shortcuts that are closed: the turns are transposes and flips, so no class alone is resampled; crop and mirror come
 before the turn, so all four copies show the same pixels; the crop is square and its corner is drawn, so neither the
-shape, a border nor the codec's grid of blocks tells the turn; all four copies are in one batch.
+shape, a border nor the codec's grid of blocks tells the turn; black bars above and below or at the sides are not shown,
+and a clip of which too little is left takes no part; all four copies are in one batch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mmssl.batch import Batch
 from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
-from mmssl.ops.crops import crop_at, mirror
+from mmssl.ops.crops import crop_at, mirror, within_bars
 from mmssl.ops.rotation import all_turns
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
@@ -31,7 +32,8 @@ class RotationExample(NamedTuple):
 
     pictures: torch.Tensor  # float32 [4 B, 3, S, S] in [0, 1]; the four turns of a clip lie together
     label: torch.Tensor  # int64 [4 B], quarter turns counter-clockwise
-    weight: torch.Tensor  # float32 [4 B], 0 where the clip has no picture
+    weight: torch.Tensor  # float32 [4 B], 0 where the clip has no picture, or too little within its black bars
+    valid: torch.Tensor  # float32 [4 B], 0 only where the clip has no picture
 
 
 class Rotation(PretextTask[Batch, RotationExample]):
@@ -64,16 +66,23 @@ class Rotation(PretextTask[Batch, RotationExample]):
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> RotationExample:
         """Draw a frame, crop and mirror it, and turn it four times."""
         frame = draws.integers("frame", self.picture.count, (1,))
-        pictures = batch.frames_at(batch.times(self.picture).gather(1, frame))[:, 0]
+        frames = batch.frames_of(self.picture)
+        pictures = frames[torch.arange(len(batch), device=batch.device), frame[:, 0]]
         height, width = pictures.shape[-2:]
         side = max(1, int(self.crop * min(height, width)))
-        top = draws.integers("top", height - side + 1)
-        left = draws.integers("left", width - side + 1)
+        above, below, before, behind = within_bars(frames).unbind(1)
+        down, right = below - above - side, behind - before - side  # how far a corner may lie from the first one
+        fits = (down >= 0) & (right >= 0)
+        top = above + (draws.uniform("top") * (down + 1)).long()
+        left = before + (draws.uniform("left") * (right + 1)).long()
+        top, left = (torch.where(fits, corner, torch.zeros_like(corner)) for corner in (top, left))
+        valid = valid_rows(self, batch)
         pictures = mirror(crop_at(pictures, top, left, side), draws.bernoulli("mirror", 0.5))
         return RotationExample(
             pictures=all_turns(pictures).flatten(0, 1).float() / 255,
             label=torch.arange(4, device=batch.device).repeat(len(batch)),
-            weight=valid_rows(self, batch).repeat_interleave(4),
+            weight=(valid * fits).repeat_interleave(4),
+            valid=valid.repeat_interleave(4),
         )
 
     def forward(self, example: RotationExample, encoders: Encoders, moment: Moment) -> Outcome:
@@ -83,5 +92,8 @@ class Rotation(PretextTask[Batch, RotationExample]):
         right = logits.argmax(dim=1) == example.label
         return Outcome(
             losses={"cross_entropy": global_mean(loss, example.weight)},
-            metrics={"accuracy": rate(right, example.weight)},
+            metrics={
+                "accuracy": rate(right, example.weight),
+                "clips_large_enough": rate(example.weight > 0, example.valid),
+            },
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmssl.ops.crops import within_bars
 from mmssl.ops.rotation import turn
 from mmssl.tasks.base import Moment, MultiTask
 from mmssl.tasks.context.rotation import Rotation
@@ -50,6 +51,32 @@ def test_upright_copy_is_a_piece_of_a_frame_of_the_clip() -> None:
         mirrored += found[0][3]
     assert len(corners) > 3
     assert 0 < mirrored < 6
+
+
+@pytest.mark.parametrize("sides", [False, True])
+def test_black_bars_are_never_shown(sides: bool) -> None:
+    """Nor what the codec has mixed with them; where too little is left, and only there, a clip takes no part."""
+    films = np.random.default_rng(0).integers(60, 256, (40, 24, 3, 36, 36), dtype=np.uint8)
+    films[:20, :, :, :6] = films[:20, :, :, -4:] = np.random.default_rng(1).integers(0, 30, (20, 24, 3, 1, 36))
+    films[20:30, :, :, :14] = 16
+    films[30:, :5] = 3  # a fade-in is no bar
+    if sides:
+        films = np.swapaxes(films, 3, 4)
+    task = Rotation(size=(36, 36), crop=0.6)
+    batch = picture_batch(films)
+    example = task.pretext(batch, batch.draws("rotation"), MOMENT)
+    weight = example.weight[::4]
+    assert weight.tolist() == [1.0] * 20 + [0.0] * 10 + [1.0] * 10
+    assert example.valid.min() == 1
+    assert (example.pictures[:80] * 255).min() >= 60
+    corners = {picture.sum().item() for picture in example.pictures[:80:4]}
+    assert len(corners) == 20
+
+
+def test_clips_without_bars_are_cropped_anywhere() -> None:
+    films = np.random.default_rng(0).integers(0, 256, (64, 2, 3, 20, 24), dtype=np.uint8)
+    assert within_bars(torch.from_numpy(films)).tolist() == [[0, 20, 0, 24]] * 64
+    assert within_bars(torch.zeros(1, 2, 3, 20, 24, dtype=torch.uint8)).tolist() == [[0, 20, 0, 24]]
 
 
 def test_no_up_is_learned_where_there_is_none() -> None:
