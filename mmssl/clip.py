@@ -198,10 +198,11 @@ class EncodedClip:
         key: the sample's key in its shard.
         source: name of the source it comes from.
         media: the encoded mp4.
-        subtitles: the WebVTT text, or empty.
+        subtitles: the subtitle file, or empty.
         meta: the json member.
         packets: the packet table, or None.
         truth: the dense truth as it is stored, or empty.
+        caption: a text without times, or empty.
     """
 
     key: str
@@ -211,6 +212,7 @@ class EncodedClip:
     meta: Mapping[str, Any] = field(default_factory=dict)
     packets: bytes | None = None
     truth: bytes = b""
+    caption: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def write(
     subtitle_codec: str | None = None,
     metadata: dict[str, str] | None = None,
     bitexact: bool = False,
+    open_gop: bool = False,
 ) -> Path:
     """Encode pictures (RGB uint8 [H, W, 3]) at `times` (file clock), and a mono waveform, into a file."""
     path = Path(path)
@@ -240,6 +241,8 @@ def write(
         video.codec_context.thread_count = 1
         if video_codec == "libx264":
             video.options = {"preset": "veryfast", "bf": str(b_frames)}
+            if open_gop:
+                video.options |= {"x264-params": "open-gop=1:scenecut=0"}
         elif video_codec.startswith("libvpx"):
             video.options = {"deadline": "realtime", "cpu-used": "8"}
         if video_codec not in ("mpeg1video", "mpeg2video", "mpeg4"):

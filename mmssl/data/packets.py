@@ -173,8 +173,8 @@ def _stream(about: _Description, count: int, data: bytes, at: int, media_bytes: 
     words: np.ndarray = np.frombuffer(data, "<u4", 3 * count, at).reshape(3, count)
     flags: np.ndarray = np.frombuffer(data, np.uint8, count, at + 12 * count)
     offset, size, pts = words[0], words[1], words[2].view("<i4")
-    if int(np.add(offset, size, dtype=np.int64).max()) > media_bytes:
-        raise BadTable("a packet lies past the end of the media")
+    if int(np.add(offset, size, dtype=np.int64).max()) > media_bytes or int(size.sum(dtype=np.int64)) > media_bytes:
+        raise BadTable("a packet lies past the end of the media, or over another")
     return StreamTable(about[0], about[1], about[2], offset, size, pts, flags, about[3])
 
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +42,21 @@ class Source:
     order: OrderName | None = None
     remote: RemoteSettings | None = None
     keys: frozenset[str] | None = None
+
+
+def as_sources(given: str | Path | Source | Sequence[str | Path | Source]) -> list[Source]:
+    """Sources from what names them; shards without a name of their own are those of one source, ``data``.
+
+    Raises:
+        UserError: sources and bare shards are mixed, or something else is among them.
+    """
+    listed = [given] if isinstance(given, str | Path | Source) else list(given)
+    if all(isinstance(one, Source) for one in listed):
+        return [one for one in listed if isinstance(one, Source)]
+    if all(isinstance(one, str | Path) for one in listed):
+        return [Source("data", [str(one) for one in listed])]
+    kinds = ", ".join(sorted({type(one).__name__ for one in listed}))
+    raise UserError(f"sources are shards (a str or Path, or a list of them) or Source(name, shards)s, not {kinds}")
 
 
 @dataclass(frozen=True)

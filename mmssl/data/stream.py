@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from mmssl.data.order import OrderName
 from mmssl.data.plan import Plan, SourcePlan, check_world, quotas, rank_batch
 from mmssl.data.pool import Pool, decode_here
 from mmssl.data.shards.truth import check_truth
-from mmssl.data.sources import IndexedSource, Place, Source
+from mmssl.data.sources import IndexedSource, Place, Source, as_sources
 from mmssl.data.storage.settings import RemoteSettings
 from mmssl.data.worker import MEMORY, Anchor, Decoded, Failure, Job, Row, Settings
 from mmssl.errors import UserError
@@ -34,7 +35,7 @@ class Stream:
     """Batches of decoded clips with their truth apart: ``for batch, truth in stream``.
 
     Args:
-        sources: shard specification, or sources with names and quotas.
+        sources: shards (a specification or a list of them), or sources with names and quotas.
         window: what is decoded.
         batch_size: clips of a *global* batch; each rank gets its slice.
         seed: seed of the order and of all draws.
@@ -63,7 +64,7 @@ class Stream:
 
     def __init__(
         self,
-        sources: str | Sequence[Source],
+        sources: str | Path | Source | Sequence[str | Path | Source],
         window: Window,
         batch_size: int,
         *,
@@ -86,8 +87,7 @@ class Stream:
         progress: Callable[[int, int], None] | None = None,
         memory: int = MEMORY,
     ) -> None:
-        given = [Source("data", sources)] if isinstance(sources, str) else list(sources)
-        given = [replace(source, remote=source.remote or remote) for source in given]
+        given = [replace(source, remote=source.remote or remote) for source in as_sources(sources)]
         self.rank = distributed.rank() if rank is None else rank
         self.world = distributed.world_size() if world is None else world
         check_world(batch_size, self.rank, self.world)
@@ -230,7 +230,8 @@ class Stream:
                 if isinstance(row, Failure):
                     self.counters[f"failed of {place.source}"] += 1
         for source, position, quota in zip(self.sources, self.positions, self.quotas, strict=True):
-            self.counters[f"passes of {source.name}"] = (position + quota) // len(source)
+            passes = (position + quota) // len(source)
+            self.counters[f"passes of {source.name}"] = passes if self.repeat else min(passes, 1)
 
     def _count(self, rows: Sequence[Row | Failure | None]) -> None:
         """Count samples and failures by cause; stop past the budget."""

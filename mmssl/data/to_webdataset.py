@@ -53,8 +53,8 @@ def sample_of(batch: Batch, truth: Truth, row: int) -> dict[str, Any]:
 
     ``__key__``, ``__source__``, and ``__url__`` (the shard), which the stage adds; ``frames`` uint8 [V, T, 3, H, W],
     ``frame_times`` float64 [V, T]; ``audio`` float32 [V, S], ``audio_start`` float64 [V]; ``txt`` the sentences
-    joined by lines; ``cls`` the label or ""; ``json`` the description. A clip without picture or sound has zeros, and
-    ``has_picture`` or ``has_audio`` is False.
+    that the batch has (`Stream(max_sentences=...)`), in the order of time, joined by lines; ``cls`` the label or "";
+    ``json`` the description. A clip without picture or sound has zeros, and ``has_picture`` or ``has_audio`` is False.
     """
     # Each tensor is its own: rows would otherwise keep their whole batch alive in a shuffle buffer.
     tensors: dict[str, torch.Tensor] = {}
@@ -68,7 +68,7 @@ def sample_of(batch: Batch, truth: Truth, row: int) -> dict[str, Any]:
         **{name: tensor.clone() for name, tensor in tensors.items()},
         "has_picture": bool(batch.has_picture[row]),
         "has_audio": bool(batch.has_audio[row]),
-        "txt": "\n".join(sentence.text for sentence in batch.sentences[row]),
+        "txt": "\n".join(sentence.text for sentence in sorted(batch.sentences[row], key=lambda s: (s.start, s.end))),
         "cls": truth.labels[row] or "",
         "json": dict(truth.metas[row]),
     }

@@ -42,6 +42,7 @@ from mmssl.randomness import uniform_of
 Anchor = Literal["random", "centre", "even"]
 # Faults of the program, never of a sample: they stop the run at once. Whatever else a sample raises is a hole.
 PROGRAM_FAULTS = (NameError, TypeError, AttributeError, ImportError, AssertionError, NotImplementedError)
+CAPTION = "txt"  # what webdataset's tools call the text of a sample
 MEMORY = 1536 << 20  # bytes a worker may take beyond its start: the largest member, its pictures and their references
 # Bytes of a member.
 LARGEST_MEDIA, LARGEST_PACKETS, LARGEST_JSON, LARGEST_SUBTITLES = 1 << 30, 16 << 20, 16 << 20, 1 << 20
@@ -174,9 +175,10 @@ def read_clip(place: Place, truth: bool = False) -> EncodedClip:
         key=entry.key,
         source=place.source,
         media=members[media],
-        subtitles=members.get(text or "", b""),
+        subtitles=b"" if text == CAPTION else members.get(text or "", b""),
+        caption=members.get(CAPTION, b"") if text == CAPTION else b"",
         meta=meta,
-        packets=members["pkt"] if "pkt" in members else read_packets(place.shard, entry),
+        packets=read_packets(place.shard, entry) if entry.packets is not None else members.get("pkt"),
         truth=members.get(TRUTH, b""),
     )
 
@@ -187,10 +189,14 @@ def reader_for(window: Window) -> Callable[[Place], EncodedClip]:
 
 
 def subtitle_member(entry: SampleEntry) -> str | None:
-    """The extension of a sample's subtitles: ``vtt``, else ``en.vtt``, ``srt`` and the like by name; None without."""
+    """The extension of a sample's subtitles: ``vtt``, else ``en.vtt``, ``srt`` and the like by name; None without.
+
+    A caption without times, ``txt``, is the last resort.
+    """
     if "vtt" in entry.members:
         return "vtt"
-    return min((name for name in entry.members if f".{name}".endswith(SUFFIXES)), default=None)
+    timed = min((name for name in entry.members if f".{name}".endswith(SUFFIXES)), default=None)
+    return timed or (CAPTION if CAPTION in entry.members else None)
 
 
 def text_too_large(entry: SampleEntry) -> bool:

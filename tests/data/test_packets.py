@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -16,7 +17,8 @@ from mmssl.clip import EncodedClip, Span, Window
 from mmssl.data.decode import by_packets
 from mmssl.data.decode.by_packets import OpenDecoders
 from mmssl.data.decode.pyav import PyAVDecoder
-from mmssl.data.packets import DISPOSABLE, KEY, BadTable, PacketTable
+from mmssl.data.media import MediaError
+from mmssl.data.packets import DISPOSABLE, KEY, BadTable, PacketTable, StreamTable
 from mmssl.data.packets_make import NoTable, checked_table, make_table
 from tests import media
 
@@ -211,6 +213,116 @@ def test_pictures_are_the_same_however_many_wait(clip, monkeypatch, held):
     same(found, right)
     assert found.decoded_pictures == right.decoded_pictures
     assert np.array_equal(found.motion, right.motion)
+
+
+def test_a_join_that_fails_leaves_no_decoder_behind_that_garbage_has_set(sounding, monkeypatch):
+    """A flush does not undo the channels that garbage has named: what follows is decoded by a new one."""
+    table = make_table(sounding)
+    window = Window(sound=Span(2.0, table.audio.facts["rate"]))
+    asked = []
+    original = OpenDecoders.of
+
+    def of(self, stream, fresh=False, motion=False):
+        asked.append(fresh)
+        return original(self, stream, fresh, motion)
+
+    monkeypatch.setattr(OpenDecoders, "of", of)
+    monkeypatch.setattr("mmssl.data.decode.by_packets._joined", lambda *_: [])
+    decode(sounding, table.to_bytes(), window, 2.0, only_table=True)
+    assert asked[-1] is True
+
+
+@pytest.mark.parametrize(
+    ("stream", "codec"), [("audio", "h264"), ("audio", "subrip"), ("video", "ass"), ("video", "aac")]
+)
+def test_a_table_that_names_a_decoder_of_another_kind_costs_nothing(sounding, stream, codec):
+    made = make_table(sounding)
+    lying = replace(made, **{stream: replace(getattr(made, stream), codec=codec)}).to_bytes()
+    window = Window(Span(0.5, 8.0), sound=Span(0.5, 16000), size=SIZE)
+    found = decode(sounding, lying, window, 1.0)
+    same(found, decode(sounding, None, window, 1.0))
+    assert found.fallback
+    with pytest.raises(MediaError, match="is no decoder of"):
+        decode(sounding, lying, window, 1.0, only_table=True)
+
+
+def test_packets_that_lie_over_one_another_are_refused(sounding):
+    made = make_table(sounding)
+    whole = replace(made.audio, offset=0 * made.audio.offset, size=0 * made.audio.size + len(sounding))
+    with pytest.raises(BadTable, match="over another"):
+        PacketTable.from_bytes(replace(made, audio=whole).to_bytes(), len(sounding))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_pictures_that_lead_to_a_wanted_key_frame_have_their_references(tmp_path, codec):
+    """Open groups of pictures: they come after the key frame in the file and lean on the group before it."""
+    path = media.numbered(tmp_path / "a.mkv", frames=60, gop=6, b_frames=2, size=SIZE, video_codec=codec, open_gop=True)
+    data = path.read_bytes()
+    table = checked_table(data)
+    leading = np.diff(PacketTable.from_bytes(table, len(data)).video.pts.astype(int)) < 0
+    assert leading.any()
+    for anchor in np.arange(0.3, 2.2, 0.1):
+        window = Window(Span(0.4, 12.5), size=SIZE)
+        same(decode(data, table, window, anchor, only_table=True), decode(data, None, window, anchor))
+
+
+def test_motion_of_the_last_picture_is_known_by_table_too(tmp_path):
+    """MPEG-4's decoder hands pictures that are drained on without their vectors."""
+    data = media.numbered(tmp_path / "a.mp4", frames=75, b_frames=2, size=SIZE, video_codec="mpeg4").read_bytes()
+    table = checked_table(data)
+    for anchor in np.arange(0.3, 2.7, 0.2):
+        window = Window(Span(0.5, 8.0), size=SIZE, motion=True)
+        by_table, by_demuxer = (decode(data, t, window, anchor) for t in (table, None))
+        assert np.array_equal(by_table.motion_known, by_demuxer.motion_known)
+        assert np.array_equal(by_table.motion, by_demuxer.motion)
+    assert by_table.motion_known.any()
+
+
+def test_pictures_that_wait_are_counted_where_decoding_breaks_off(sounding, monkeypatch):
+    table = make_table(sounding)
+    lying = table.video.offset.copy()
+    lying[40] = 0  # no picture lies there: the demuxer decodes all again
+    table, counts = replace(table, video=replace(table.video, offset=lying)), []
+    for held in (1, 1 << 30):
+        monkeypatch.setattr("mmssl.data.decode.fitting.HELD", held)
+        window = Window(Span(3.0, 25.0), size=SIZE)
+        found = decode(sounding, table.to_bytes(), window, 2.0)
+        assert found.fallback
+        counts.append(found.decoded_pictures)
+    assert counts[0] == counts[1] > decode(sounding, None, window, 2.0).decoded_pictures + 20
+
+
+def test_how_many_pictures_wait_follows_their_size():
+    """A film may grow: what small pictures may wait for is too much of large ones."""
+    log = []
+
+    class Fitter:
+        def holds(self, frame):
+            return max(400 // (frame.width * frame.height), 1)
+
+    class Shown:
+        fitter, motion, decoded = Fitter(), None, 0
+        wanted = np.arange(8) / 10
+
+        def see(self, frame, time):
+            raise AssertionError
+
+        def show(self, frame, places, began, since):
+            log.append((len(waiting), frame.pts))
+
+    sizes = [10, 10, 10, 10, 20, 20, 20, 20]
+    waiting: list[int] = []
+
+    class Decoder:
+        def decode(self, packet):
+            waiting.append(packet.pts)
+            return [SimpleNamespace(pts=packet.pts, width=sizes[packet.pts], height=sizes[packet.pts])]
+
+    places = np.arange(8)
+    stream = StreamTable("x", b"", (1, 10), places * 4, places * 0 + 4, places, (places == 0).astype(np.uint8))
+    by_packets.read_pictures(Decoder(), memoryview(bytes(32)), stream, 0.0, Shown())
+    # Four of 100 pixels wait for one another, those of 400 for none.
+    assert log == [(4, 0), (4, 1), (4, 2), (4, 3), (5, 4), (6, 5), (7, 6), (8, 7)]
 
 
 def test_a_decoder_kept_open_carries_nothing_from_clip_to_clip(tmp_path):

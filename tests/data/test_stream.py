@@ -20,6 +20,7 @@ from mmssl.data import budget as budget_module
 from mmssl.errors import UserError
 from mmssl.nn.tokenizer import Tokenizer
 from mmssl.randomness import sample_seed
+from tests import media
 from tests.corpora import sample, write_corpus, write_tar
 
 WINDOW = Window(Span(0.8, 5), Span(0.5, 16000), text=True, size=(32, 32))
@@ -353,6 +354,38 @@ def test_sound_is_masked_per_clip(tmp_path):
 def test_what_a_user_gets_wrong_is_named(corpus, settings, message):
     with pytest.raises(UserError, match=message):
         Stream(corpus, WINDOW, settings.pop("batch_size", 4), **settings)
+
+
+def test_shards_may_be_paths_and_lists_and_a_source_stands_alone(tmp_path):
+    tars = [write_tar(tmp_path / f"{name}.tar", [sample(tmp_path, name, n)]) for n, name in enumerate("ab")]
+    for given in ([str(tar) for tar in tars], tars, tmp_path, Source("data", str(tmp_path))):
+        with Stream(given, WINDOW, 2, workers=0, repeat=False, shuffle=False) as stream:
+            assert [batch.keys for batch, _ in stream] == [("a", "b")]
+    with pytest.raises(UserError, match="not Source, str"):
+        Stream([Source("a", str(tars[0])), str(tars[1])], WINDOW, 2)
+
+
+def test_one_pass_is_one_however_large_the_batch(tmp_path):
+    tar = write_tar(tmp_path / "a.tar", [sample(tmp_path, name, n) for n, name in enumerate("ab")])
+    with Stream(str(tar), WINDOW, 4, workers=0, repeat=False) as stream:
+        assert [batch.weight.sum() for batch, _ in stream] == [2]
+        assert stream.counters["passes of data"] == 1
+
+
+def test_a_caption_without_times_is_a_sentence_over_the_clip(tmp_path):
+    """Where there are no subtitles; webdataset's tools call it txt."""
+    told = {"txt": "two  dogs\nbark".encode("utf-16")}
+    cues = {"srt": b"1\n00:00:00,000 --> 00:00:01,000\nhello\n"}
+    bare = {"mp4": media.flash_and_click(tmp_path / "a.mp4", seconds=2.0).read_bytes()}
+    tar = write_tar(tmp_path / "a.tar", [("a", bare | told), ("b", bare | told | cues), ("c", bare | {"txt": b" "})])
+    window = Window(Span(0.5, 5), text=True, size=(32, 32))
+    with Stream(str(tar), window, 3, workers=1, repeat=False, shuffle=False) as stream:
+        ((batch, _),) = list(stream)
+    (caption,), (cue,), none = batch.sentences
+    assert (caption.text, caption.start, caption.end) == ("two dogs bark", 0.0, pytest.approx(2.0, abs=0.05))
+    assert cue.text == "hello"
+    assert none == ()
+    assert batch.has_text.tolist() == [True, True, False]
 
 
 def test_mixes_that_do_not_add_up_are_named(corpus, other):

@@ -57,6 +57,19 @@ def test_the_fluent_form_too_and_a_sample_says_all_that_is_known(corpus):
         assert next(iter(batches))[0].shape == (2, 1, 4, 3, 32, 32)
 
 
+def test_sentences_are_in_the_order_of_time(tmp_path):
+    """A batch has those nearest to the anchor first."""
+    times = [(n, f"00:00:{n // 2:02},{n % 2 * 500:03}", f"00:00:{n // 2:02},{n % 2 * 500 + 400:03}") for n in range(12)]
+    cues = "".join(f"{n + 1}\n{start} --> {end}\nw{n}\n\n" for n, start, end in times)
+    members = {"mp4": flash_and_click(tmp_path / "a.mp4", seconds=6.0).read_bytes(), "srt": cues.encode()}
+    write_tar(tmp_path / "a.tar", [("a", members)])
+    with Stream(str(tmp_path / "a.tar"), WINDOW, 1, workers=0, anchor="centre", max_sentences=5) as given:
+        said = next(iter(as_webdataset(given)))["txt"].split("\n")
+    assert said == sorted(said, key=lambda word: int(word[1:]))
+    assert len(said) == 5
+    assert "w6" in said
+
+
 def test_what_was_not_asked_for_is_no_field_and_holes_are_left_out(tmp_path):
     key, members = sample(tmp_path, "bad", 0)
     damaged = write_tar(

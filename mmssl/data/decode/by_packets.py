@@ -48,7 +48,10 @@ class OpenDecoders:
             context.flush_buffers()
             return context
         try:
-            context = self.create(stream.codec, picture="rate" not in stream.facts)
+            picture = "rate" not in stream.facts
+            context = self.create(stream.codec, picture)
+            if context.type != ("video" if picture else "audio"):
+                raise MediaError("no decoder", f"'{stream.codec}' is no decoder of {'picture' if picture else 'sound'}")
             if stream.extradata:
                 context.extradata = stream.extradata
             if "rate" in stream.facts:
@@ -106,20 +109,30 @@ def read_pictures(decoder: Any, media: memoryview, stream: StreamTable, zero: fl
             pictures.decoded += len(frames)
 
     held: list[Any] = []
-    most = 0  # frames to hold; 0 while their size is not known
+    size, most = (0, 0), 0  # of the newest frame, and how many of this size are held
     for run, (packets, count) in enumerate(_runs(stream, number)):
         if run:
             decoder.flush_buffers()
             if pictures.motion is not None:
                 pictures.motion.forget()
         left = len(slots) - count
-        for made in [packet(n) for n in packets]:
-            held += decode(made)
-            if len(held) >= most and held:
-                most = most or pictures.fitter.holds(held[0])
+        if not still:
+            packets = [*packets, *_following(stream, packets[-1])]
+        try:
+            for made in [packet(n) for n in packets]:
+                frames = decode(made)
+                if not frames:
+                    continue
+                held += frames
+                newest = frames[-1]
+                if newest.width != size[0] or newest.height != size[1]:
+                    size, most = (newest.width, newest.height), pictures.fitter.holds(newest)
                 if len(held) >= most:
                     take(held)
                     held.clear()
+        except av.error.FFmpegError:
+            pictures.decoded += len(held)
+            raise
         take(held)
         held.clear()
         if len(slots) > left:
@@ -162,8 +175,16 @@ def _runs(stream: StreamTable, number: np.ndarray) -> Iterator[tuple[list[int], 
         if begin > last + 1 and count:
             yield run(first, last, count)
             first, count = begin, 0
+        first = min(first, begin)  # a key frame comes before the pictures that lead to it and lean on the group before
         last, count = n, count + 1
     yield run(first, last, count)
+
+
+def _following(stream: StreamTable, last: int) -> list[int]:
+    """The next packet whose picture pushes out the one of `last`: pictures that are drained come without vectors."""
+    later = slice(last + 1, None)
+    behind = ((stream.flags[later] & DISPOSABLE == 0) & (stream.pts[later] > stream.pts[last])).nonzero()[0]
+    return [last + 1 + int(behind[0])] if len(behind) else []
 
 
 def _packets(media: memoryview, stream: StreamTable) -> Callable[[int], Any]:
@@ -249,7 +270,7 @@ def _frames(
                 yield from zip(numbers, frames, strict=True)
                 continue
             packet = _packets(media, stream)
-            decode = decoders.of(stream, fresh=fresh and begin == first).decode
+            decode = decoders.of(stream, fresh=True).decode  # garbage may have set it for other sound, flushed or not
             for n in range(max(begin - int(stream.facts["preroll"]), first), begin):
                 decode(packet(n))
         for n in numbers:

@@ -15,7 +15,7 @@ import numpy as np
 CELL = 8  # pixels of the window's pictures to a side of a cell of the field
 _BLOCK = 4  # pixels of the coded picture: H.264's smallest block
 _NAME = "MOTION_VECTORS"
-_B = 3  # FFmpeg's AV_PICTURE_TYPE_B
+_I, _B = 1, 3  # FFmpeg's AV_PICTURE_TYPE_B
 EXPORT = {"flags2": "+export_mvs"}
 
 
@@ -41,8 +41,11 @@ class MotionReader:
     def see(self, frame: Any, time: float) -> float | None:
         """Take notice of a frame; returns the seconds since the picture that its vectors look at."""
         since = None if self._reference is None else time - self._reference
-        if int(frame.pict_type) != _B:
+        kind = int(frame.pict_type)
+        if kind != _B:
             self._reference = time
+        if kind == _I:  # looks at no other; MPEG-4's decoder hands on the vectors of the picture before
+            return None
         return since if since is not None and since > 0 else None
 
     def forget(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 # Frames whose stamp is nearer than this to the end of the one before are one run: Matroska rounds to milliseconds.
 SAME_RUN = 0.004  # seconds
+_MOST_PLANES = 7  # of a frame of PyAV, which looks for an end that eight and more do not have
 LONGEST_LEAD = 1024  # samples; 441 are enough between the usual rates
 
 
@@ -172,6 +173,12 @@ class SoundFlow(SoundPlacer):
 
 def mono(frame: Any) -> np.ndarray:
     """Float32 [N] in [-1, 1]: the mean of a frame's channels (whose names may be unknown)."""
+    count = frame.layout.nb_channels
+    if count > _MOST_PLANES and frame.format.is_planar:
+        # PyAV would read what is no memory of the frame's.
+        packed = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate).resample(frame)
+        parts = [np.frombuffer(part.planes[0], np.float32, part.samples * count) for part in packed]
+        return np.asarray(np.concatenate(parts).reshape(-1, count).mean(axis=1, dtype=np.float64), np.float32)
     if frame.format.name == "fltp":
         channels = [np.frombuffer(plane, np.float32, frame.samples) for plane in frame.planes]
         if len(channels) == 1:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from mmssl.clip import EncodedClip, Sentence
-from mmssl.data.subtitles import LONGEST_TEXT, read_subtitles
+from mmssl.data.subtitles import LONGEST_TEXT, decode_text, read_subtitles
 from mmssl.errors import UserError
 
 CONTEXT_SECONDS = 30.0  # sentences further from the clip than this are left out
@@ -23,10 +23,10 @@ def sentences_of(clip: EncodedClip) -> tuple[Sentence, ...]:
 def read_sentences(clip: EncodedClip) -> tuple[tuple[Sentence, ...], dict[str, int]]:
     """The sentences within 30 s of a clip, sorted by time, and what was left out, counted by cause.
 
-    Sentences come from the clip's subtitles and from the ``context`` of its description, whose rows are
-    ``[start, end, text]`` or ``{"start": seconds, "end": seconds, "text": str}``. A cue that both have counts once,
-    with the times of the context: the subtitles of built shards are cut to the clip, the context is not. Subtitles
-    that cannot be read lose the text and never the clip.
+    Sentences come from the clip's subtitles (or a caption, which is one sentence over the whole clip) and from the
+    ``context`` of its description, whose rows are ``[start, end, text]`` or ``{"start": seconds, "end": seconds,
+    "text": str}``. A cue that both have counts once, with the times of the context: the subtitles of built shards are
+    cut to the clip, the context is not. Subtitles that cannot be read lose the text and never the clip.
 
     The causes begin with ``"subtitles: "``, those of context rows with ``"context: "``.
     """
@@ -55,6 +55,8 @@ def read_sentences(clip: EncodedClip) -> tuple[tuple[Sentence, ...], dict[str, i
 
 
 def _own(clip: EncodedClip, left_out: Counter[str]) -> list[Sentence]:
+    if clip.caption:
+        return _caption(clip, left_out)
     if not clip.subtitles:
         return []
     try:
@@ -64,6 +66,18 @@ def _own(clip: EncodedClip, left_out: Counter[str]) -> list[Sentence]:
         return []
     left_out.update({f"subtitles: {cause}": count for cause, count in subtitles.dropped.items()})
     return [Sentence(cue.text, cue.start, cue.end) for cue in subtitles.cues]
+
+
+def _caption(clip: EncodedClip, left_out: Counter[str]) -> list[Sentence]:
+    text, duration = decode_text(clip.caption)[0], clip.meta.get("duration")
+    said = " ".join((text or "").split())
+    if text is None:
+        left_out["subtitles: unreadable"] += 1
+    elif len(said) > LONGEST_TEXT:
+        left_out["subtitles: text too long"] += 1
+    elif said:
+        return [Sentence(said, 0.0, float(duration) if _is_time(duration) else 0.0)]
+    return []
 
 
 def _context(rows: Any, left_out: Counter[str]) -> list[Sentence]:

@@ -195,6 +195,9 @@ def check_decoder(clip: EncodedClip, plain: PlainReading, decoder: Decoder) -> l
     except Exception as error:  # any way in which a decoder fails is what is looked for
         return [Fault("decoder", f"the decoder '{decoder.name}' fails: {type(error).__name__} ({error})")]
     faults = []
+    if clip.packets is not None and decoded.fallback:
+        message = "its packet table does not hold, the stream reads it through the demuxer; run 'mmssl shards index'"
+        faults.append(Fault("packet table", message, note=True))
     if plain.stamps:
         wrong = np.abs(decoded.frame_times - plain.on_screen(decoded.wanted_times)) > STAMP_TOLERANCE
         if wrong.any():

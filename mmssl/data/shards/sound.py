@@ -10,6 +10,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from mmssl.data.decode.sound import mono
 from mmssl.data.media import frame_seconds
 
 Samples = NDArray[np.int16]
@@ -98,13 +99,7 @@ def _with_known_layout(frame: Any) -> Any:
     """Mix a frame whose channels have no names (a raw "3 channels") here, since swresample cannot."""
     if "channels" not in frame.layout.name:
         return frame
-    count = len(frame.layout.channels) or frame.layout.nb_channels
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, count).T
-    mixed = samples.mean(axis=0, keepdims=True).astype(samples.dtype)
-    name = frame.format.name.removesuffix("p")
-    result = av.AudioFrame.from_ndarray(mixed, format=name, layout="mono")
+    result = av.AudioFrame.from_ndarray(mono(frame)[None], format="fltp", layout="mono")
     result.sample_rate, result.time_base = frame.sample_rate, frame.time_base
     return result
 

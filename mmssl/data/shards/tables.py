@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from mmssl.data.media import MediaError
+from mmssl.data.packets import BadTable, PacketTable
 from mmssl.data.packets_make import NoTable, checked_table
 from mmssl.data.shards.entry import SampleEntry
 from mmssl.data.shards.index import read_index, read_members, write_index
@@ -92,8 +93,8 @@ def _tables_of(path: Path, fatal: frozenset[str]) -> TablesReport:
     try:
         with open(temporary, "wb") as file:
             for entry in index.samples:
-                if "pkt" in entry.members:
-                    entries.append(entry)
+                if "pkt" in entry.members and _holds(path, entry):
+                    entries.append(replace(entry, packets=None))
                     continue
                 mark.write_text(entry.key)
                 table = b""
@@ -119,8 +120,18 @@ def _tables_of(path: Path, fatal: frozenset[str]) -> TablesReport:
         mark.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"the tables of '{path}' cannot be written beside it ({error.strerror})") from None
-    made = sum(entry.packets is not None or "pkt" in entry.members for entry in entries)
-    return TablesReport(len(entries), made, dict(causes), at)
+    without = sum(causes.values())
+    return TablesReport(len(entries), len(entries) - without, dict(causes), at)
+
+
+def _holds(path: Path, entry: SampleEntry) -> bool:
+    """Whether the table within the tar is one that can be read; an older form, say, is made anew beside it."""
+    try:
+        data = read_members(path, entry, ["pkt"])["pkt"]
+        PacketTable.from_bytes(data, entry.members[entry.media][1])
+    except BadTable:
+        return False
+    return True
 
 
 def _mark(path: Path) -> Path:

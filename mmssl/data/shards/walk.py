@@ -10,7 +10,7 @@ from typing import Any
 
 from mmssl.data.shards.entry import MEDIA, SampleEntry, ShardIndex
 from mmssl.data.shards.tar_headers import CutShort, members
-from mmssl.data.storage.ranges import read_range
+from mmssl.data.storage.shard_cache import read_cached
 from mmssl.data.storage.url import Shard, Url
 from mmssl.errors import UserError
 
@@ -105,7 +105,8 @@ class ReadAhead:
             going_on = bool(self._buffer) and self._start <= at <= reached + self._window
             self._window = min(self._window * 2, LARGEST_WINDOW) if going_on else REMOTE_WINDOW
             length = max(min(max(count, self._window), self.size - at), 0)
-            self._buffer = read_range(self.shard, at, length)
+            assert isinstance(self.shard, Url)
+            self._buffer = read_cached(self.shard, at, length)
         self._start = at
 
     def __enter__(self) -> ReadAhead:

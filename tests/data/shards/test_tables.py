@@ -12,6 +12,8 @@ import torch
 
 from mmssl.data import Span, Stream, Window
 from mmssl.data.packets import PacketTable
+from mmssl.data.packets_make import checked_table
+from mmssl.data.shards.check import check_shards
 from mmssl.data.shards.index import read_index, read_members
 from mmssl.data.shards.tables import make_tables, tables_path
 from tests.corpora import sample, write_tar
@@ -62,6 +64,28 @@ def test_the_stream_uses_the_tables_beside_a_tar(foreign, monkeypatch):
     batch = batches(foreign)[0]
     assert batch.weight.sum() == 3
     assert len(opened) <= 2, "only the clip without a table is opened as a container"
+
+
+def test_tables_within_a_tar_that_cannot_be_read_are_told_and_made_anew_beside_it(tmp_path):
+    """Those of an older form, say."""
+    samples = [sample(tmp_path, f"clip{n}", n, audio_codec="aac") for n in range(3)]
+    tables = [checked_table(members["mp4"]) for _, members in samples]
+    older = tables[1].replace(b"mmssl-pk", b"mmssl-po")
+    for (_, members), table in zip(samples, [tables[0], older, tables[2]], strict=True):
+        members["pkt"] = table
+    tar = write_tar(tmp_path / "built-000000.tar", samples)
+
+    def fallbacks() -> int:
+        with Stream(str(tar), WINDOW, 3, workers=0, repeat=False) as stream:
+            assert [batch.weight.sum() for batch, _ in stream] == [3]
+            return stream.counters["fallback: pyav: packet table"]
+
+    assert fallbacks() == 1
+    report = check_shards(str(tar), decode=True, processes=1)
+    assert [note.cause for note in report.notes] == ["packet table"]
+    assert report.ok
+    assert make_tables([tar], processes=1).tables == 3
+    assert fallbacks() == 0
 
 
 def test_tables_of_another_tar_cost_nothing(foreign):

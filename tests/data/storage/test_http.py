@@ -105,6 +105,19 @@ def test_and_refused_with_a_way_out_where_shards_are_large(corpus, monkeypatch):
             read_range(shard, 5000, 10)
 
 
+def test_a_server_without_ranges_or_index_is_read_through_the_cache(tmp_path, monkeypatch):
+    """Also to index a tar above the largest that is read from the start each time."""
+    monkeypatch.setattr(http_ranges, "LARGEST_SKIP", 10_000)
+    (tmp_path / "served").mkdir()
+    write_corpus(tmp_path / "served", [3])
+    for index in (tmp_path / "served").glob("*.idx"):
+        index.unlink()
+    with Server(tmp_path / "served", ranges=False) as server:
+        settings = replace(PATIENT, cache=tmp_path / "whole")
+        with Stream(f"{server.url}/train-000000.tar", WINDOW, 3, workers=0, repeat=False, remote=settings) as stream:
+            assert [batch.weight.sum() for batch, _ in stream] == [3]
+
+
 def test_a_range_goes_on_from_the_byte_reached(tmp_path):
     data = bytes(range(256)) * 40
     (tmp_path / "a.tar").write_bytes(data)
