@@ -71,7 +71,8 @@ def false_negative_terms(
         threshold: of the foreground.
 
     Returns:
-        [3]; as published, each is meant to count a hundredfold.
+        [3]; as published, each counts a hundredfold beside the sum of EZ-VSL's two directions, fiftyfold beside their
+        mean (`multiple_instance_nce`).
     """
     pairs = similarity.amax(dim=2) / temperature
     alike = sounds @ sounds.T / temperature

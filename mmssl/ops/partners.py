@@ -26,6 +26,16 @@ def ring_partner(drawn: torch.Tensor, valid: torch.Tensor, shift: int = 1) -> to
     return partner
 
 
+def exchanged(drawn: torch.Tensor, derange: bool) -> torch.Tensor:
+    """Int64 [N]: a permutation of all rows; every row is taken once.
+
+    Args:
+        drawn: float [N], one draw a row.
+        derange: whether no row may keep its place (with two rows or more); else all permutations are equally likely.
+    """
+    return ring_partner(drawn, torch.ones_like(drawn, dtype=torch.bool)) if derange else drawn.argsort(stable=True)
+
+
 def win_rate(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Float [N]: 1 where `own` scores higher than `other`, 0.5 where they tie, else 0 (a constant model gets 0.5)."""
     return (own > other).float() + 0.5 * (own == other).float()

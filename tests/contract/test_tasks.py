@@ -164,6 +164,26 @@ def test_what_belongs_together_can_be_taken_apart(name: str) -> None:
     assert [a.shape for a in example] == [b.shape for b in broken]
 
 
+def test_broken_pairs_say_nothing_about_the_truth(name: str) -> None:
+    """Labels of a row's own are never kept; sides that are compared are anyone's alike, the own clip's included."""
+    task, own = task_of(name), []
+    field = TASKS[name].paired[0]
+    batch = batch_of(name)
+    example = example_of(name, batch)
+    parts = len(getattr(example, field)) // CLIPS
+    numbered = torch.arange(CLIPS).repeat_interleave(parts)  # which clip a row is of
+    for epoch in range(60):
+        held = example._replace(**dict.fromkeys(task.paired, numbered))
+        moved = getattr(task.break_pairs(held, batch_of(name, epoch).draws(name)), field)
+        assert torch.equal(moved.sort().values, numbered)
+        own.append((moved == numbered).float().mean())
+    kept = float(torch.stack(own).mean())
+    assert (0.06 < kept < 0.2) if task.negatives else kept == 0.0  # 1 / 8 where all are alike
+    alone = batch_of(name, clips=1)
+    with pytest.raises(UserError, match=r"broken_pairs: a batch of one clip .* set data\.batch_size"):
+        task.break_pairs(example_of(name, alone), alone.draws(name))
+
+
 def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     batch = batch_of(name)
     whole = example_of(name, batch)

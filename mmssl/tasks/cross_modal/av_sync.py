@@ -140,6 +140,8 @@ class AVSync(PretextTask[Batch, SyncExample]):
                 f"av_sync: overlap must be above 0 and at least a frame shorter than a clip of {clip_seconds} s, "
                 f"got {overlap}"
             )
+        if loss == "info_nce":
+            Temperature.check(temperature, "av_sync: temperature")
         self.picture = picture
         self.clip_seconds = clip_seconds
         self.gap = gap

@@ -91,7 +91,7 @@ class AvolNet(LocalizationRule):
             raise UserError(f"av_localization: pool must be one of {', '.join(POOLS)}, got {pool!r}")
         _positive(temperature=temperature, sharpness=sharpness)
         self.pool, self.sharpness = pool, sharpness
-        self.temperature = Temperature(temperature)
+        self.temperature = Temperature(temperature, "av_localization: temperature")
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
@@ -159,28 +159,43 @@ class Slavc(LocalizationRule):
     Published for hundreds of thousands of steps on a pretrained encoder; short trainings from scratch want a quicker
     teacher and less dropout.
 
+    Two cross-entropies: the student's pictures with the teacher's sounds, and the teacher's pictures with the student's
+    sounds. As in the published code sounds are the candidates in *both*, so that by default pictures are told from no
+    other pictures: the second term has the other student, not the other direction.
+
     Args:
         temperature: divides the cosines.
         dropout: see `LocalizationRule`; the teacher's features are dropped out as well.
         momentum: share of the old weights that the teacher keeps in a step.
+        picture_candidates: whether the second term asks the other way round, which picture of the batch belongs to a
+            sound; a departure from the published code, in the spirit of EZ-VSL's two directions.
     """
 
     heads = 2
 
-    def __init__(self, temperature: float = 0.03, dropout: float = 0.9, momentum: float = 0.999) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.03,
+        dropout: float = 0.9,
+        momentum: float = 0.999,
+        picture_candidates: bool = False,
+    ) -> None:
         super().__init__()
         _positive(temperature=temperature)
         self.temperature = temperature
+        self.picture_candidates = picture_candidates
         self.dropout, self.momentum = _share("dropout", dropout), _share("momentum", momentum)
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
         assert teacher is not None
-        from_pictures = self._logits(batch.places, teacher.sounds)
-        from_sounds = self._logits(teacher.places, batch.sounds)
+        student_pictures = self._logits(batch.places, teacher.sounds)
+        student_sounds = self._logits(teacher.places, batch.sounds)
+        if self.picture_candidates:
+            student_sounds = student_sounds[0].transpose(0, 1), student_sounds[1].transpose(0, 1)
         losses = {
-            "from_pictures": space_batch_nce(*from_pictures, weight),
-            "from_sounds": space_batch_nce(*from_sounds, weight),
+            "student_pictures": space_batch_nce(*student_pictures, weight),
+            "student_sounds": space_batch_nce(*student_sounds, weight),
         }
         return Judged(losses, pool_places(place_similarities(*batch)))
 
@@ -197,7 +212,9 @@ class Fnac(LocalizationRule):
     Args:
         temperature: divides all cosines.
         dropout: see `LocalizationRule`.
-        regulariser: weight of the three distances between distributions.
+        regulariser: weight of each of the three distances between distributions, beside the *sum* of EZ-VSL's two
+            directions, as it is published. The contrast here is the mean of the two, so the distances are halved as
+            well: the whole is half of the published loss.
         warmup: share of the training before they count; what is alike must have been learned first.
         threshold: of the foreground in a map scaled to 0..1.
     """
@@ -224,7 +241,7 @@ class Fnac(LocalizationRule):
                 batch.places.flatten(2), batch.sounds, similarity, weight, self.temperature, self.threshold
             )
             for name, term in zip(("sounds_pairs", "sounds_foregrounds", "pictures_pairs"), terms, strict=True):
-                losses[name] = self.regulariser * term
+                losses[name] = 0.5 * self.regulariser * term
         return Judged(losses, pool_places(similarity))
 
 
