@@ -18,7 +18,7 @@ from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.localization_rules import Fnac, Lvs, Slavc
 from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
-from tests.batches import World, small_encoders
+from tests.batches import World, small_encoders, training_undropped
 from tests.tasks.cross_modal.trained import LATE, changed
 from tests.two_ranks import assert_same, mean_over_ranks, on_two_ranks
 
@@ -40,7 +40,7 @@ def multitask_of_all() -> MultiTask:
         "subtitle_ranking": SubtitleMatching(size=(32, 32), clip_seconds=1.0, rule="ranking"),
     }
     torch.manual_seed(0)
-    return MultiTask(small_encoders(0, width=32), tasks).eval()
+    return training_undropped(MultiTask(small_encoders(0, width=32), tasks))
 
 
 def batch_of(multitask: MultiTask, rows: range) -> Batch:
