@@ -26,6 +26,20 @@ def ring_partner(drawn: torch.Tensor, valid: torch.Tensor, shift: int = 1) -> to
     return partner
 
 
+def near_rows(place: torch.Tensor, valid: torch.Tensor, reach: int) -> torch.Tensor:
+    """Bool [N, N], symmetric: which valid rows are among the `reach` next before or after each valid one, or it itself.
+
+    Args:
+        place: float [N], by which the rows are ordered, all different.
+        valid: bool [N].
+        reach: rows on either side; the first and the last have fewer.
+    """
+    order = torch.where(valid, place, torch.full_like(place, torch.inf)).argsort(stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(place), device=place.device)
+    return ((rank[:, None] - rank[None]).abs() <= reach) & valid[:, None] & valid[None]
+
+
 def exchanged(drawn: torch.Tensor, derange: bool) -> torch.Tensor:
     """Int64 [N]: a permutation of all rows; every row is taken once.
 
