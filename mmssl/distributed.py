@@ -65,6 +65,19 @@ def gather(x: torch.Tensor) -> torch.Tensor:
     return gathered
 
 
+def gather_filled(x: torch.Tensor) -> torch.Tensor:
+    """`gather` of rows [B, ...] whose other sizes may differ between ranks: the smaller are filled up with zeros.
+
+    Without gradient. Ranks cut sentences to the longest of their own rows.
+    """
+    if not is_distributed():
+        return x
+    size = gather(torch.tensor([x.shape[1:]], dtype=torch.int64, device=x.device)).amax(dim=0).tolist()
+    full = x.new_zeros(len(x), *size)
+    full[tuple(slice(length) for length in x.shape)] = x.detach()
+    return gather(full)
+
+
 def sum_over_ranks(x: torch.Tensor) -> torch.Tensor:
     """Sum of a tensor over all ranks, without gradient."""
     x = x.detach().clone()

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from mmssl.batch import Batch, Dense, Truth
 from mmssl.clip import Sentence, Span, Window
@@ -229,6 +230,23 @@ def small_encoders(seed: int = 0, width: int = 64) -> Encoders:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Encoders(builds)
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def training_undropped(module: ModuleT) -> ModuleT:
+    """The module in training mode, with statistics of the batch as training has them, but nothing dropped out.
+
+    What compares outputs does so in this mode: in evaluation mode running statistics hide what a row has to do with
+    the rest of its batch.
+    """
+    for part in module.train().modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(getattr(part, "dropout", None), float):
+            part.dropout = 0.0
+    return module
 
 
 def zero_input(batch: Batch, what: Literal["picture", "sound", "text"]) -> Batch:

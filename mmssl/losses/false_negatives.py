@@ -14,23 +14,29 @@ from mmssl.losses.precision import in_float32
 
 
 @in_float32
-def distribution_distance(one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def distribution_distance(
+    one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor, rivals: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean absolute difference of the row-wise softmaxes of two matrices over valid rows and columns.
 
     Args:
         one: [N, N], similarities divided by the temperature.
         other: [N, N].
         weight: [N], 0 for rows that take no part as row or column.
+        rivals: bool [N, N], the columns that each row is compared with; None for all.
 
     Returns:
         Scalar in [0, 2 / valid rows]; 0 without a valid row.
     """
     there = weight > 0
     both = there[:, None] & there[None, :]
+    if rivals is not None:
+        both = both & rivals
 
     def rows(logits: torch.Tensor) -> torch.Tensor:
         # A row without candidates keeps finite stand-ins, which the mask then removes.
-        kept = torch.where(there[:, None], logits.masked_fill(~there[None, :], -torch.inf), torch.zeros_like(logits))
+        some = both.any(dim=1, keepdim=True)
+        kept = torch.where(some, logits.masked_fill(~both, -torch.inf), torch.zeros_like(logits))
         return torch.softmax(kept, dim=1)
 
     difference = (rows(one) - rows(other)).abs()
@@ -59,6 +65,7 @@ def false_negative_terms(
     weight: torch.Tensor,
     temperature: float = 0.03,
     threshold: float = 0.6,
+    rivals: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The three distances: sounds with pairs, sounds with foregrounds, pictures with pairs.
 
@@ -69,17 +76,19 @@ def false_negative_terms(
         weight: [N], 0 for rows that take no part.
         temperature: divides all similarities.
         threshold: of the foreground.
+        rivals: bool [N, N], see `distribution_distance`.
 
     Returns:
-        [3]; as published, each is meant to count a hundredfold.
+        [3]; as published, each counts a hundredfold beside the sum of EZ-VSL's two directions, fiftyfold beside their
+        mean (`multiple_instance_nce`).
     """
     pairs = similarity.amax(dim=2) / temperature
     alike = sounds @ sounds.T / temperature
     foreground = foreground_mean(places, similarity.diagonal(dim1=0, dim2=1).T, threshold)
     pictures = places.mean(dim=2)
     terms = (
-        distribution_distance(alike, pairs, weight),
-        distribution_distance(alike, foreground @ foreground.T / temperature, weight),
-        distribution_distance(pictures @ pictures.T / temperature, pairs, weight),
+        distribution_distance(alike, pairs, weight, rivals),
+        distribution_distance(alike, foreground @ foreground.T / temperature, weight, rivals),
+        distribution_distance(pictures @ pictures.T / temperature, pairs, weight, rivals),
     )
     return torch.stack(terms)

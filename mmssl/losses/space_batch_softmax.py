@@ -3,6 +3,10 @@ localization", arXiv 2209.09634).
 
 Two questions have a head each: which place of the picture a sound belongs to (softmax over space), and which sound of
 the batch belongs to a place (softmax over the batch). The evidence for a pair is the chance that both agree.
+
+The published code (github.com/stoneMo/SLAVC, model.py) has two terms, the student's pictures against the teacher's
+sounds and the teacher's pictures against the student's sounds, and takes the softmax over *sounds* in both: a picture
+is told from no other picture. Which rows compete is the caller's choice here, by what is given as rows.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ def log_evidence(batch_logits: torch.Tensor, space_logits: torch.Tensor, weight:
 @in_float32
 def space_batch_nce(batch_logits: torch.Tensor, space_logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Cross-entropy over the sounds, with `log_evidence` as the logits; one direction.
+
+    With the first two dimensions of both logits exchanged it is the other direction, over the pictures.
 
     Args:
         batch_logits: [N, N, P], see `log_evidence`.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmssl.errors import UserError
 from mmssl.nn.blocks import group_norm
 
 
@@ -103,13 +107,59 @@ class BatchStandardisation(nn.Module):
         return mean, variance
 
 
-class Temperature(nn.Module):
-    """A learned temperature in [0.01, 2]; divides similarities."""
+class _Bounded(torch.autograd.Function):
+    """A value kept in bounds, whose gradient passes inside them, and outside them where descent leads back."""
 
-    def __init__(self, start: float = 0.07) -> None:
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        ctx.save_for_backward(value)
+        ctx.bounds = low, high
+        return value.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (value,) = ctx.saved_tensors
+        low, high = ctx.bounds
+        outward = ((value <= low) & (grad > 0)) | ((value >= high) & (grad < 0))
+        return torch.where(outward, torch.zeros_like(grad), grad), None, None
+
+
+class Temperature(nn.Module):
+    """A learned temperature that divides similarities, in [0.01, 2] (`LOWEST`, `HIGHEST`).
+
+    It can leave its bounds again: a plain clamp has no gradient outside them, so that a temperature which an optimizer
+    step has carried past a bound would stay there for ever.
+
+    Args:
+        start: at the start.
+        setting: whose value `start` is, for the message.
+
+    Raises:
+        UserError: the start lies outside the bounds.
+    """
+
+    LOWEST: ClassVar[float] = 0.01
+    HIGHEST: ClassVar[float] = 2.0
+
+    def __init__(self, start: float = 0.07, setting: str = "temperature") -> None:
         super().__init__()
+        self.check(start, setting)
         self.log_value = nn.Parameter(torch.tensor(start).log())
+
+    @classmethod
+    def check(cls, start: float, setting: str) -> None:
+        """Raise a UserError unless a learned temperature may start there."""
+        if not cls.LOWEST <= start <= cls.HIGHEST:
+            raise UserError(
+                f"{setting} is learned within [{cls.LOWEST:g}, {cls.HIGHEST:g}], it cannot start at {start}"
+            )
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The temperature, a float32 scalar."""
+        logarithm: torch.Tensor = _Bounded.apply(self.log_value.float(), math.log(self.LOWEST), math.log(self.HIGHEST))
+        return logarithm.exp()
 
     def forward(self, similarity: torch.Tensor) -> torch.Tensor:
         """Divide in float32."""
-        return similarity.float() / self.log_value.exp().clamp(0.01, 2.0)
+        return similarity.float() / self.value

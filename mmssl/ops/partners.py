@@ -26,6 +26,30 @@ def ring_partner(drawn: torch.Tensor, valid: torch.Tensor, shift: int = 1) -> to
     return partner
 
 
+def near_rows(place: torch.Tensor, valid: torch.Tensor, reach: int) -> torch.Tensor:
+    """Bool [N, N], symmetric: which valid rows are among the `reach` next before or after each valid one, or it itself.
+
+    Args:
+        place: float [N], by which the rows are ordered, all different.
+        valid: bool [N].
+        reach: rows on either side; the first and the last have fewer.
+    """
+    order = torch.where(valid, place, torch.full_like(place, torch.inf)).argsort(stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(place), device=place.device)
+    return ((rank[:, None] - rank[None]).abs() <= reach) & valid[:, None] & valid[None]
+
+
+def exchanged(drawn: torch.Tensor, derange: bool) -> torch.Tensor:
+    """Int64 [N]: a permutation of all rows; every row is taken once.
+
+    Args:
+        drawn: float [N], one draw a row.
+        derange: whether no row may keep its place (with two rows or more); else all permutations are equally likely.
+    """
+    return ring_partner(drawn, torch.ones_like(drawn, dtype=torch.bool)) if derange else drawn.argsort(stable=True)
+
+
 def win_rate(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Float [N]: 1 where `own` scores higher than `other`, 0.5 where they tie, else 0 (a constant model gets 0.5)."""
     return (own > other).float() + 0.5 * (own == other).float()

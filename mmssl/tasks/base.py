@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from mmssl import distributed
 from mmssl.batch import Batch, Truth
 from mmssl.clip import Window
 from mmssl.errors import UserError
 from mmssl.nn.blinded import blinded
 from mmssl.nn.encoders import Encoders, Head
+from mmssl.ops.partners import exchanged
 from mmssl.randomness import Draws
 
 ExampleT = TypeVar("ExampleT", bound=NamedTuple)
@@ -129,15 +131,36 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
         """Inputs and pseudo labels, batched, on the device, without gradient and outside autocast."""
 
     def break_pairs(self, example: ExampleT, draws: Draws) -> ExampleT:
-        """The example with the rows of its `paired` fields in another order, drawn anew for every batch.
+        """The example with the `paired` sides of other clips of the *global* batch, drawn anew for every batch.
 
-        A row may hold a clip, or one of k parts of a clip; either way its other side comes from anywhere in the batch.
+        What comes out must say nothing about what belongs together:
+
+        - Where each row has a label of its own, no clip keeps its side (a derangement). A free permutation leaves one
+          clip of a batch its own on average, and the likeliest label of an input would still be the true one.
+        - Where rows are compared with each other (`negatives`), every clip's side goes to every clip equally often,
+          itself included (a free permutation). The own side is then as often the match as any other is; in a
+          derangement it would be among the mismatches in every batch, which teaches the truth with the sign changed.
+
+        Where a field holds k rows a clip, they change places among themselves as well: the first of four rotations
+        is the same in all clips. On several ranks the sides are gathered; all ranks must call this.
+
+        Raises:
+            UserError: the global batch holds one clip.
         """
+        count = len(draws)
+        drawn = distributed.gather(draws.uniform("broken pairs"))
+        if len(drawn) < 2:
+            raise UserError(
+                "train.control broken_pairs: a batch of one clip has no other to change places with; set "
+                "data.batch_size to at least 2 clips for each of train.accumulate's micro-batches"
+            )
+        clips = exchanged(drawn, derange=not self.negatives)[distributed.rank() * count :][:count]
         changes = {}
         for name in self.paired:
             side: torch.Tensor = getattr(example, name)
-            parts = len(side) // len(draws.seeds)
-            changes[name] = side[draws.uniform("broken pairs", (parts,)).flatten().argsort()]
+            parts = len(side) // count
+            rows = clips[:, None] * parts + draws.permutation("broken parts", parts)
+            changes[name] = distributed.gather_filled(side)[rows.flatten()]
         return example._replace(**changes)
 
     @abstractmethod

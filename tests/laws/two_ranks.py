@@ -19,7 +19,7 @@ from mmssl import distributed
 from mmssl.batch import Batch
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Moment, MultiTask
-from tests.batches import World, small_encoders, truth_of
+from tests.batches import World, small_encoders, training_undropped, truth_of
 from tests.contract.rows import changed, take_rows, without
 
 CLIPS = 8  # of the global batch
@@ -40,7 +40,7 @@ def multitask() -> MultiTask:
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return made.eval()  # no dropout
+    return training_undropped(made)
 
 
 def global_batch(window: Any, lacking: bool) -> Batch:

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmssl.nn.heads import BatchStandardisation, MapProjection, TimeKeepingProjection
+from mmssl.errors import UserError
+from mmssl.nn.heads import BatchStandardisation, MapProjection, Temperature, TimeKeepingProjection
+from mmssl.tasks.cross_modal.av_sync import AVSync
+from mmssl.tasks.cross_modal.localization_rules import AvolNet
+from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
 
 
 @pytest.mark.parametrize("shape", [(12, 5), (12, 5, 3, 4), (12, 5, 7)])
@@ -85,3 +89,50 @@ def test_map_projection_mixes_no_places() -> None:
     assert float(moved[0, 1, 1]) > 1e-3
     moved[0, 1, 1] = 0
     assert float(moved.max()) < 1e-6
+
+
+# -------------------------------------------------------------------------------------------------------- temperature
+
+
+@pytest.mark.parametrize(("start", "outward", "bound"), [(1.9, -1.0, 2.0), (0.011, 1.0, 0.01)])
+def test_a_temperature_stops_at_its_bounds_and_comes_back(start: float, outward: float, bound: float) -> None:
+    """Driven outward, then back, as the sign of what it divides changes."""
+    head = Temperature(start)
+    optimizer = torch.optim.SGD(head.parameters(), 0.05)
+
+    def drive(sign: float, steps: int) -> list[float]:
+        found = []
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (-sign * head(torch.tensor(1.0)).log()).backward()  # d loss / d log temperature is the sign
+            optimizer.step()
+            found.append(float(head.value.detach()))
+        return found
+
+    assert drive(outward, 40)[-1] == pytest.approx(bound)
+    kept = float(head.log_value.detach())
+    drive(outward, 3)
+    assert float(head.log_value.detach()) == kept  # no farther out
+    back = drive(-outward, 8)
+    assert abs(back[-1] - bound) > 0.2 * bound
+    assert float(head.log_value.detach().exp()) == pytest.approx(back[-1])
+
+
+def test_inside_its_bounds_a_temperature_has_the_gradient_of_its_formula() -> None:
+    head = Temperature(0.07)
+    similarity = torch.tensor([0.3, -0.9], dtype=torch.float64)
+    (head(similarity) * torch.tensor([1.0, 2.0])).sum().backward()
+    assert head.log_value.grad is not None
+    wanted = -(0.3 - 1.8) / 0.07
+    assert float(head.log_value.grad) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_temperature_that_starts_outside_its_bounds_is_refused_by_the_name_of_its_setting() -> None:
+    with pytest.raises(UserError, match=r"av_localization: temperature is learned within \[0.01, 2\]"):
+        AvolNet(temperature=3.0)
+    with pytest.raises(UserError, match=r"av_sync: temperature .* cannot start at 0\.001"):
+        AVSync(temperature=0.001)
+    with pytest.raises(UserError, match="subtitle_matching: temperature"):
+        SubtitleMatching(temperature=5.0)
+    AVSync(temperature=0.001, loss="margin")  # not used there
+    SubtitleMatching(temperature=5.0, normalise=False)

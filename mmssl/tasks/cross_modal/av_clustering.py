@@ -14,6 +14,8 @@ their own, and features are standardised over the batch (else what all have in c
 have given sizes. The metric `label_entropy`, over the queue and as a share of log K, shows collapse: it should stay
 above 0.5.
 Agreement is judged against agreement with *other* clips' labels (`floor`), so that one big cluster gains nothing.
+*Time in the clip* stays open: a fade, a title or a jingle tells picture and sound alike how far the clip is, and
+clusters may be of that.
 
 Departures from the papers:
 

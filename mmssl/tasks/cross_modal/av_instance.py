@@ -10,6 +10,9 @@ agreement are never among its negatives. Within a modality its own logits are us
 against the cross-modal targets). Silence takes no part: it would only say "no match". Picture and sound are of the
 same stretch of time, their start has one distribution, and the heads see statistics of the whole global batch alone.
 
+*Time in the clip* is open by default, as in the paper: where a fade, a title or a jingle tells picture and sound alike
+how far the clip is, samples of another time are told by it. `same_time` leaves those next in time as negatives.
+
 Departures from the paper:
 
 - A queue of the last samples instead of an indexed bank of all: a stream may have no end. Rows of the batch are
@@ -39,12 +42,13 @@ from mmssl.nn.features import Features
 from mmssl.nn.heads import BatchStandardisation, Projection
 from mmssl.nn.matcher import Matcher
 from mmssl.nn.queue import EmbeddingQueue
-from mmssl.ops.partners import choice_rate
+from mmssl.ops.partners import choice_rate, near_rows
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.cross_modal.clip_and_sound import clip_and_sound
-from mmssl.tasks.cross_modal.matching import own_rows
+from mmssl.tasks.cross_modal.matching import NEAR_IN_TIME, own_rows
 from mmssl.tasks.identity import sample_ids
+from mmssl.tasks.views import span_times
 
 CHOICES = 8  # candidates of the score, so that its floor is 1/8 whatever the batch size
 
@@ -56,6 +60,7 @@ class InstanceExample(NamedTuple):
     wave: torch.Tensor  # float32 [B, S]
     weight: torch.Tensor  # float32 [B]
     ids: torch.Tensor  # int64 [B], alike for rows of one sample
+    place: torch.Tensor  # float64 [B], the clip's time, by less than a frame late, so that no two are of one time
 
 
 class InstanceMatcher(Matcher):
@@ -122,6 +127,9 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
         agreement_from: step from which the agreement takes part; null for never. The positives mean something only
             when the instance discrimination has learned.
         positives: entries of the queue that become positives of a row (AVID-CMA: 32 of a bank of all samples).
+        same_time: whether negatives are the `NEAR_IN_TIME` clips of the batch before and after in time only, and the
+            nearest in time of the queue, four for every hundred places; the score then chooses among the four before
+            and after. The agreement still looks at all of the queue.
         clip_number: part of a key that numbers the clips of a video, see `tasks.identity.sample_ids`.
         quietest: clips quieter than this, in decibels of full scale, take no part.
         augment: mirror, shift and colour of the clip, volume of the sound.
@@ -146,6 +154,7 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
         temperature: float = 0.07,
         agreement_from: int | None = None,
         positives: int = 32,
+        same_time: bool = False,
         clip_number: str = "",
         quietest: float = -50.0,
         augment: bool = True,
@@ -162,6 +171,7 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
         self.dimension, self.hidden = dimension, hidden
         self.temperature = temperature
         self.agreement_from, self.positives = agreement_from, positives
+        self.same_time = same_time
         self.clip_number = clip_number
         self.quietest = quietest
         self.augment = augment
@@ -174,34 +184,48 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
             encoders["video"].width, encoders["audio"].width, self.dimension, self.hidden, self.sound_seconds
         )
         self.queue = EmbeddingQueue(self.capacity, {"video": self.dimension, "audio": self.dimension})
+        if self.same_time:
+            self.times = EmbeddingQueue(self.capacity, {"place": 1}, unit=False)  # of the queue's samples
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> InstanceExample:
         """The clip, the sound about its middle, and the sample's id."""
         clip, wave, there = clip_and_sound(
             batch, self.picture, self.sound_span, self.sound_seconds, self.augment, self.quietest
         )
-        return InstanceExample(clip, wave, valid_rows(self, batch) * there, sample_ids(batch, self.clip_number))
+        place = span_times(batch, self.picture)[:, 0] + draws.uniform("place") / self.picture.rate
+        return InstanceExample(clip, wave, valid_rows(self, batch) * there, sample_ids(batch, self.clip_number), place)
 
     def forward(self, example: InstanceExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-modal InfoNCE over the gathered batch and the queue; later half of it, and half of the agreement."""
-        clip, wave, weight, ids = example
+        clip, wave, weight, ids, place = example
         mel = encoders["audio"].frontend(wave)
         video = self.matcher.project("picture", encoders.encode("video", clip))
         audio = self.matcher.project("sound", encoders.encode("audio", mel))
         rows = own_rows(len(clip))
-        video, audio, weight, ids = (distributed.gather(x) for x in (video, audio, weight, ids))
+        video, audio, weight, ids, place = (distributed.gather(x) for x in (video, audio, weight, ids, place))
         video, audio = self.matcher.unit("picture", video, weight), self.matcher.unit("sound", audio, weight)
         scores = products(video, audio)
         rivals = (ids[:, None] != ids[None]) & (weight > 0)[None]
         others = self.queue.others(ids)
-        losses = {"instance": self._instance(scores, video, audio, rivals, others, weight)}
-        metrics = self._metrics(scores, rivals, weight, rows)
+        near, near_queued, choices = rivals, others, rivals
+        if self.same_time:
+            near = rivals & near_rows(place, weight > 0, NEAR_IN_TIME)
+            near_queued = self._near_queued(place, others)
+            choices = rivals & near_rows(place, weight > 0, CHOICES // 2)
+        metrics = self._metrics(scores, choices, weight, rows)
+        losses = {"instance": self._instance(scores, video, audio, near, near_queued, weight)}
         if self.agreement_from is not None and moment.step >= self.agreement_from:
             agreement, consensus = self._agreement(video, audio, others, weight)
             losses = {"instance": 0.5 * losses["instance"], "agreement": 0.5 * agreement}
             metrics["consensus"] = rate(consensus[rows], weight[rows])
-        carry = {"video": video.detach(), "audio": audio.detach(), "ids": ids, "weight": weight}
+        carry = {"video": video.detach(), "audio": audio.detach(), "ids": ids, "weight": weight, "place": place}
         return Outcome(losses, metrics, carry)
+
+    def _near_queued(self, place: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Bool [N, C]: those of the other samples in the queue, `others`, that are next in time to each row."""
+        apart = (place[:, None].float() - self.times.vectors("place")[:, 0]).abs().masked_fill(~others, torch.inf)
+        kept = -(-2 * NEAR_IN_TIME * self.capacity // 100)
+        return others & (apart <= apart.kthvalue(kept, dim=1, keepdim=True).values)
 
     def _instance(
         self,
@@ -253,6 +277,8 @@ class AVInstance(PretextTask[Batch, InstanceExample]):
         for carry in carries:
             rows = {"video": carry["video"], "audio": carry["audio"]}
             self.queue.push(rows, carry["ids"], carry["weight"] > 0)
+            if self.same_time:
+                self.times.push({"place": carry["place"][:, None].float()}, carry["ids"], carry["weight"] > 0)
 
     def exports(self) -> Matcher:
         """The projections."""

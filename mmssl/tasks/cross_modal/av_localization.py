@@ -9,6 +9,10 @@ Positives overlap in time; a sound's start has one distribution whether it serve
 time grid tells nothing. Clips below a loudness are no valid rows: silence would only say "no match". The frame is
 drawn from what the clip has, never from behind its end. No objectness prior is mixed into the map.
 
+*Time in the clip* is open by default, as in the papers: where a fade, a title or a jingle tells frame and sound alike
+how far the clip is, a rival of another time is told without looking at things. `same_time` closes it: clips are
+compared with those next to them in time alone.
+
 Ceiling: the other clip's sound may fit the picture as well, so the two-way accuracy cannot reach 1 but
 ``1 - P(it fits) / 2``. In Soundstage's demo it fits if its material is among the 3 to 5 of the 12 that are in sight,
 3.6 on average, and one frame tells nothing else of a sound: 0.85. `ceiling` states it for a corpus.
@@ -35,10 +39,11 @@ from mmssl.nn.heads import BatchStandardisation, MapProjection, Projection
 from mmssl.nn.matcher import Matcher
 from mmssl.nn.teacher import Teacher
 from mmssl.ops.loudness import loudness
+from mmssl.ops.partners import near_rows
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
 from mmssl.tasks.cross_modal.localization_rules import AvolNet, LocalizationRule, Projected
-from mmssl.tasks.cross_modal.matching import matching_metrics, own_rows
+from mmssl.tasks.cross_modal.matching import NEAR_IN_TIME, matching_metrics, own_rows
 from mmssl.tasks.views import frame, heard_from, sound, span_times
 
 
@@ -48,7 +53,7 @@ class LocalizationExample(NamedTuple):
     picture: torch.Tensor  # float32 [B, 3, H, W] in [0, 1]
     wave: torch.Tensor  # float32 [B, S], the sound around the frame
     weight: torch.Tensor  # float32 [B]
-    partner: torch.Tensor  # float64 [B], draws that say whose sound each is compared with
+    partner: torch.Tensor  # float64 [B], draws (or, of one time, times) that say whose sound each is compared with
 
 
 class LocalizationMatcher(Matcher):
@@ -150,6 +155,8 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         stride: level of the image encoder that the map has.
         dimension: of the common space, of each head where the rule has several.
         rule: how the map is taught, one of `localization_rules`; `AvolNet` when left out.
+        same_time: whether a clip is compared with the `NEAR_IN_TIME` clips before and after it in time only, in loss
+            and accuracy; far fewer negatives, all of about the same time of their clips.
         quietest: clips quieter than this, in decibels of full scale, take no part.
         augment: mirror, shift and colour of the frame, volume of the sound.
         sound_rate: samples a second.
@@ -171,6 +178,7 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         stride: int = 8,
         dimension: int = 128,
         rule: LocalizationRule | None = None,
+        same_time: bool = False,
         quietest: float = -50.0,
         augment: bool = True,
         sound_rate: int = 16000,
@@ -185,6 +193,7 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         self.stride = stride
         self.dimension = dimension
         self.rule = AvolNet() if rule is None else rule
+        self.same_time = same_time
         self.quietest = quietest
         self.augment = augment
         self.sound_span = Span(max(picture.seconds, sound_seconds), sound_rate)
@@ -223,7 +232,10 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
         wave = sound(batch, start, self.sound_seconds, self.augment)
         # Loudness as recorded: whether a clip takes part must not hang on the drawn volume.
         heard = loudness(batch.audio_between(start, self.sound_seconds)) > self.quietest
-        return LocalizationExample(picture, wave, valid_rows(self, batch) * heard, draws.uniform("partner"))
+        partner = draws.uniform("partner")
+        if self.same_time:  # frames of one time are put in an order by the draw: that of the batch must not matter
+            partner = chosen[:, 0] + partner / self.picture.rate
+        return LocalizationExample(picture, wave, valid_rows(self, batch) * heard, partner)
 
     def forward(self, example: LocalizationExample, encoders: Encoders, moment: Moment) -> Outcome:
         """The rule's losses over the gathered batch."""
@@ -238,8 +250,12 @@ class AVLocalization(PretextTask[Batch, LocalizationExample]):
             parts: Any = self.teacher.copied
             with torch.no_grad():
                 teacher = self._project(parts["matcher"], parts["image"](picture), parts["audio"](mel), weight)
+        if self.same_time:
+            batch = batch._replace(rivals=near_rows(partner, weight > 0, NEAR_IN_TIME))
         losses, scores = self.rule(batch, weight, moment, teacher)
-        return Outcome(losses, matching_metrics(scores, weight, partner, rows))
+        # Before and after alike: else "not the later one" were an answer.
+        shifts = (1, -1) if self.same_time else (1,)
+        return Outcome(losses, matching_metrics(scores, weight, partner, rows, shifts))
 
     def _project(
         self, matcher: LocalizationMatcher, seen: Features, heard: Features, weight: torch.Tensor

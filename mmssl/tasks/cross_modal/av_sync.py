@@ -14,6 +14,10 @@ embeddings keep the order in time: pooled over time, in sync and out of sync wou
 no batch statistics, and the heads standardise in-sync and out-of-sync sounds of the whole batch together, so a clip and
 its own hard negative in one batch betray nothing.
 
+*Time in the clip* is open among easy negatives by default, as in the paper: where a fade, a title or a jingle tells
+picture and sound alike how far the clip is, another clip's sound of another time is told by it. `same_time` closes it.
+Hard negatives are of another time by design: a fade tells them, and what it tells is the synchronisation asked for.
+
 Departures from the paper:
 
 - Picture and sound are compared at every place of the picture, and the score is the mean over places weighted by a
@@ -42,10 +46,10 @@ from mmssl.nn.encoders import Encoders
 from mmssl.nn.heads import Temperature
 from mmssl.nn.matcher import Matcher
 from mmssl.ops.loudness import envelope_distance, loudness
-from mmssl.ops.partners import ring_partner
+from mmssl.ops.partners import near_rows, ring_partner
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, valid_rows
-from mmssl.tasks.cross_modal.matching import own_rows
+from mmssl.tasks.cross_modal.matching import NEAR_IN_TIME, own_rows
 from mmssl.tasks.cross_modal.sync_matcher import SyncMatcher
 from mmssl.tasks.cross_modal.sync_pairs import OFFSET_BIN, TOLERANCE, sync_margin, sync_metrics, sync_times
 from mmssl.tasks.views import heard_from, inside, picture_clip, sound
@@ -61,7 +65,8 @@ class SyncExample(NamedTuple):
     weight: torch.Tensor  # float32 [B]
     told: torch.Tensor  # bool [B], whether the second sound makes a negative: hard, or super-hard where it overlaps
     offset: torch.Tensor  # float64 [B], seconds by which the second sound is off
-    partner: torch.Tensor  # float64 [B], draws that say whose sound is the easy negative
+    partner: torch.Tensor  # float64 [B], draws (or, of one time, times) that say whose sound is the easy negative
+    direction: torch.Tensor  # float64 [B], draws; the batch's sum says whether the partner is the next or the last
     hard: torch.Tensor  # bool [B], drawn with the final share of hard negatives: whose pair is hard (margin loss)
 
 
@@ -89,6 +94,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         margin: of the margin loss.
         alike: hard negatives whose loudness over time differs from the positive's by less than this, in decibels,
             are dropped (see `ops.loudness.envelope_distance`).
+        same_time: whether easy negatives are the `NEAR_IN_TIME` clips before and after in time only.
         quietest: clips quieter than this, in decibels of full scale, take no part.
         augment: mirror, shift and colour of the clip, volume of the sound.
         sound_rate: samples a second.
@@ -119,6 +125,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         sharpness: float = 0.1,
         margin: float = 0.99,
         alike: float = 3.0,
+        same_time: bool = False,
         quietest: float = -50.0,
         augment: bool = True,
         sound_rate: int = 16000,
@@ -140,6 +147,8 @@ class AVSync(PretextTask[Batch, SyncExample]):
                 f"av_sync: overlap must be above 0 and at least a frame shorter than a clip of {clip_seconds} s, "
                 f"got {overlap}"
             )
+        if loss == "info_nce":
+            Temperature.check(temperature, "av_sync: temperature")
         self.picture = picture
         self.clip_seconds = clip_seconds
         self.gap = gap
@@ -157,6 +166,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         self.sharpness = sharpness
         self.margin = margin
         self.alike = alike
+        self.same_time = same_time
         self.quietest = quietest
         self.augment = augment
         self.sound_span = Span(picture.seconds + 2 * abs(skew), sound_rate)
@@ -219,7 +229,9 @@ class AVSync(PretextTask[Batch, SyncExample]):
             weight=valid_rows(self, batch) * (there[0] & inside(batch, a, self.clip_seconds)),
             told=there[1] & (envelope_distance(plain[0], plain[1], batch.audio_rate) > self.alike),
             offset=b - a,
-            partner=draws.uniform("partner"),
+            # Clips of one time are put in an order by the draw.
+            partner=a + draws.uniform("partner") / self.picture.rate if self.same_time else draws.uniform("partner"),
+            direction=draws.uniform("direction"),
             hard=draws.bernoulli("hard", self.hard_share),
         )
 
@@ -240,7 +252,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
         video = self.matcher.project("picture", encoders.encode("video", example.clip))
         sounds = self.matcher.project("sound", encoders.encode("audio", mel))
         rows = own_rows(count)
-        video, together, elsewhere, weight, told, partner, hard, offset = (
+        video, together, elsewhere, weight, told, partner, direction, hard, offset = (
             distributed.gather(x)
             for x in (
                 video,
@@ -249,6 +261,7 @@ class AVSync(PretextTask[Batch, SyncExample]):
                 example.weight,
                 example.told,
                 example.partner,
+                example.direction,
                 example.hard,
                 example.offset,
             )
@@ -261,9 +274,14 @@ class AVSync(PretextTask[Batch, SyncExample]):
         similarity = place_scores(places, together, "softmax", self.sharpness)
         mismatch = place_scores(places, elsewhere, "softmax", self.sharpness).diagonal()
         other = ring_partner(partner, weight > 0)
+        rivals: torch.Tensor | None = None
+        if self.same_time:
+            # Before and after alike: else "not the later one" were an answer.
+            other = torch.where(direction.sum() % 1 < 0.5, other, ring_partner(partner, weight > 0, -1))
+            rivals = near_rows(partner, weight > 0, NEAR_IN_TIME)
         due = (offset.abs() >= self.clip_seconds - TOLERANCE) | (moment.progress >= self.super_from)
         if self.loss == "info_nce":
-            loss = self._contrast(similarity, mismatch, weight, hard_weight * due, moment)
+            loss = self._contrast(similarity, mismatch, weight, hard_weight * due, rivals, moment)
         else:
             same_clip = hard & told & due if self.hard_now(moment) > 0 else torch.zeros_like(hard)
             loss = sync_margin(similarity, mismatch, other, weight, same_clip, self.margin)
@@ -276,13 +294,15 @@ class AVSync(PretextTask[Batch, SyncExample]):
         mismatch: torch.Tensor,
         weight: torch.Tensor,
         hard_weight: torch.Tensor,
+        rivals: torch.Tensor | None,
         moment: Moment,
     ) -> torch.Tensor:
         """InfoNCE among easy negatives and, once hard ones are due, a two-way one against the clip's other sound.
 
         The two are mixed by the share of hard negatives, as AVTS mixes its pairs.
         """
-        easy = symmetric_info_nce(self.temperature(similarity), weight)
+        logits = self.temperature(similarity)
+        easy = symmetric_info_nce(logits if rivals is None else logits.masked_fill(~rivals, -torch.inf), weight)
         share = self.hard_now(moment)
         if share == 0.0:
             return easy

@@ -32,6 +32,23 @@ class Projected(NamedTuple):
 
     places: torch.Tensor  # float32 [N, D, h, w]
     sounds: torch.Tensor  # float32 [N, D], unit vectors
+    rivals: torch.Tensor | None = None  # bool [N, N], symmetric: who is compared with whom; None for all with all
+
+    def similarities(self) -> torch.Tensor:
+        """Every place of every picture with every sound, [N, N, P]."""
+        return place_similarities(self.places, self.sounds)
+
+
+#: What stands for the similarity of pairs that are not compared: no softmax gives it a share, and unlike with an
+#: infinity none becomes NaN where a whole row of places holds it.
+NOT_COMPARED = -1e4
+
+
+def compared(similarity: torch.Tensor, rivals: torch.Tensor | None) -> torch.Tensor:
+    """Similarities [N, N, ...] with `NOT_COMPARED` where rivals, bool [N, N], is false."""
+    if rivals is None:
+        return similarity
+    return similarity.masked_fill(~rivals.reshape(*rivals.shape, *(1,) * (similarity.ndim - 2)), NOT_COMPARED)
 
 
 class Judged(NamedTuple):
@@ -91,12 +108,13 @@ class AvolNet(LocalizationRule):
             raise UserError(f"av_localization: pool must be one of {', '.join(POOLS)}, got {pool!r}")
         _positive(temperature=temperature, sharpness=sharpness)
         self.pool, self.sharpness = pool, sharpness
-        self.temperature = Temperature(temperature)
+        self.temperature = Temperature(temperature, "av_localization: temperature")
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
-        scores = pool_places(place_similarities(*batch), self.pool, self.sharpness)
-        return Judged({"info_nce": symmetric_info_nce(self.temperature(scores), weight)}, scores)
+        scores = pool_places(batch.similarities(), self.pool, self.sharpness)
+        logits = self.temperature(compared(scores, batch.rivals))
+        return Judged({"info_nce": symmetric_info_nce(logits, weight)}, scores)
 
 
 class Lvs(LocalizationRule):
@@ -125,8 +143,9 @@ class Lvs(LocalizationRule):
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
-        similarity = place_similarities(*batch)
-        return Judged({"tri_map": tri_map_nce(similarity, weight, **self.settings)}, pool_places(similarity))
+        similarity = batch.similarities()
+        loss = tri_map_nce(compared(similarity, batch.rivals), weight, **self.settings)
+        return Judged({"tri_map": loss}, pool_places(similarity))
 
 
 class EzVsl(LocalizationRule):
@@ -147,10 +166,9 @@ class EzVsl(LocalizationRule):
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
-        similarity = place_similarities(*batch)
-        return Judged(
-            {"multiple_instance": multiple_instance_nce(similarity, weight, self.temperature)}, pool_places(similarity)
-        )
+        similarity = batch.similarities()
+        loss = multiple_instance_nce(compared(similarity, batch.rivals), weight, self.temperature)
+        return Judged({"multiple_instance": loss}, pool_places(similarity))
 
 
 class Slavc(LocalizationRule):
@@ -159,36 +177,53 @@ class Slavc(LocalizationRule):
     Published for hundreds of thousands of steps on a pretrained encoder; short trainings from scratch want a quicker
     teacher and less dropout.
 
+    Two cross-entropies: the student's pictures with the teacher's sounds, and the teacher's pictures with the student's
+    sounds. As in the published code sounds are the candidates in *both*, so that by default pictures are told from no
+    other pictures: the second term has the other student, not the other direction.
+
     Args:
         temperature: divides the cosines.
         dropout: see `LocalizationRule`; the teacher's features are dropped out as well.
         momentum: share of the old weights that the teacher keeps in a step.
+        picture_candidates: whether the second term asks the other way round, which picture of the batch belongs to a
+            sound; a departure from the published code, in the spirit of EZ-VSL's two directions.
     """
 
     heads = 2
 
-    def __init__(self, temperature: float = 0.03, dropout: float = 0.9, momentum: float = 0.999) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.03,
+        dropout: float = 0.9,
+        momentum: float = 0.999,
+        picture_candidates: bool = False,
+    ) -> None:
         super().__init__()
         _positive(temperature=temperature)
         self.temperature = temperature
+        self.picture_candidates = picture_candidates
         self.dropout, self.momentum = _share("dropout", dropout), _share("momentum", momentum)
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
         assert teacher is not None
-        from_pictures = self._logits(batch.places, teacher.sounds)
-        from_sounds = self._logits(teacher.places, batch.sounds)
+        student_pictures = self._logits(batch.places, teacher.sounds, batch.rivals)
+        student_sounds = self._logits(teacher.places, batch.sounds, batch.rivals)
+        if self.picture_candidates:
+            student_sounds = student_sounds[0].transpose(0, 1), student_sounds[1].transpose(0, 1)
         losses = {
-            "from_pictures": space_batch_nce(*from_pictures, weight),
-            "from_sounds": space_batch_nce(*from_sounds, weight),
+            "student_pictures": space_batch_nce(*student_pictures, weight),
+            "student_sounds": space_batch_nce(*student_sounds, weight),
         }
-        return Judged(losses, pool_places(place_similarities(*batch)))
+        return Judged(losses, pool_places(batch.similarities()))
 
-    def _logits(self, places: torch.Tensor, sounds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _logits(
+        self, places: torch.Tensor, sounds: torch.Tensor, rivals: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [N, N, P] of the head over the batch and of that over space; each has half of the length."""
         halves = zip(places.chunk(2, dim=1), sounds.chunk(2, dim=1), strict=True)
         batch, space = (2 * place_similarities(p, s) / self.temperature for p, s in halves)
-        return batch, space
+        return compared(batch, rivals), space
 
 
 class Fnac(LocalizationRule):
@@ -197,7 +232,9 @@ class Fnac(LocalizationRule):
     Args:
         temperature: divides all cosines.
         dropout: see `LocalizationRule`.
-        regulariser: weight of the three distances between distributions.
+        regulariser: weight of each of the three distances between distributions, beside the *sum* of EZ-VSL's two
+            directions, as it is published. The contrast here is the mean of the two, so the distances are halved as
+            well: the whole is half of the published loss.
         warmup: share of the training before they count; what is alike must have been learned first.
         threshold: of the foreground in a map scaled to 0..1.
     """
@@ -217,14 +254,21 @@ class Fnac(LocalizationRule):
 
     def forward(self, batch: Projected, weight: torch.Tensor, moment: Moment, teacher: Projected | None) -> Judged:
         """See `LocalizationRule.forward`."""
-        similarity = place_similarities(*batch)
-        losses = {"multiple_instance": multiple_instance_nce(similarity, weight, self.temperature)}
+        similarity = batch.similarities()
+        contrast = multiple_instance_nce(compared(similarity, batch.rivals), weight, self.temperature)
+        losses = {"multiple_instance": contrast}
         if moment.progress >= self.warmup:
             terms = false_negative_terms(
-                batch.places.flatten(2), batch.sounds, similarity, weight, self.temperature, self.threshold
+                batch.places.flatten(2),
+                batch.sounds,
+                similarity,
+                weight,
+                self.temperature,
+                self.threshold,
+                batch.rivals,
             )
             for name, term in zip(("sounds_pairs", "sounds_foregrounds", "pictures_pairs"), terms, strict=True):
-                losses[name] = self.regulariser * term
+                losses[name] = 0.5 * self.regulariser * term
         return Judged(losses, pool_places(similarity))
 
 

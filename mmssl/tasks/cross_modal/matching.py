@@ -8,6 +8,9 @@ from mmssl import distributed
 from mmssl.ops.partners import ring_partner, win_rate
 from mmssl.tasks.base import rate
 
+#: With `same_time`: a row is compared with the clips that are the next so many before and after it in time.
+NEAR_IN_TIME = 2
+
 
 def own_rows(count: int) -> slice:
     """This rank's rows of a gathered tensor, where every rank holds `count`."""
@@ -22,28 +25,29 @@ def without_the_lonely(weight: torch.Tensor, partner: torch.Tensor) -> torch.Ten
 
 @torch.no_grad()
 def matching_metrics(
-    scores: torch.Tensor, weight: torch.Tensor, drawn: torch.Tensor, rows: slice
+    scores: torch.Tensor, weight: torch.Tensor, drawn: torch.Tensor, rows: slice, shifts: tuple[int, ...] = (1,)
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Metrics of this rank's rows of a matrix of scores.
 
     Args:
         scores: [N, N] over the gathered batch, larger where i and j belong together more.
         weight: [N], 0 for rows that take no part.
-        drawn: float [N], draws that choose the other row of the two-way accuracy.
+        drawn: float [N], draws (or times) that choose the other row of the two-way accuracy, see `ring_partner`.
         rows: this rank's rows.
+        shifts: where on the ring it stands; the mean is taken over several.
 
     Returns:
         accuracy: share of rows that score higher with their own partner than with one other row's (ties count half,
             so a constant model is at 0.5); r_at_1: share whose own partner scores highest of all valid rows.
     """
-    other = ring_partner(drawn, weight > 0)
+    others = [ring_partner(drawn, weight > 0, shift) for shift in shifts]
     index = torch.arange(len(scores), device=scores.device)
-    wins = win_rate(scores[index, index], scores[index, other])
+    wins = torch.stack([win_rate(scores[index, index], scores[index, other]) for other in others]).mean(dim=0)
     own = scores.diagonal()
     # Rank 1 needs every other score below: a tie is no find, and a constant model finds nothing.
     rivals = scores.masked_fill((weight <= 0)[None], -torch.inf).masked_fill(index[:, None] == index, -torch.inf)
     first = own > rivals.amax(dim=1)
-    paired = without_the_lonely(weight, other)[rows]
+    paired = without_the_lonely(weight, others[0])[rows]
     return {"accuracy": rate(wins[rows], paired), "r_at_1": rate(first[rows], paired)}
 
 

@@ -190,6 +190,8 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
         self.content_words = content_words
         self.dimension = dimension
         self.normalise = normalise
+        if normalise and rule != "ranking":
+            Temperature.check(temperature, "subtitle_matching: temperature")
         self.start_temperature = temperature
         self.augment = augment
         self.window = Window(picture, text=True, size=(size[0], size[1]))

@@ -11,6 +11,7 @@ import torch
 
 from mmssl.batch import Batch
 from mmssl.errors import UserError
+from mmssl.losses.false_negatives import false_negative_terms
 from mmssl.losses.similarity import place_similarities
 from mmssl.tasks import TASKS
 from mmssl.tasks.base import Control, Moment, MultiTask
@@ -181,6 +182,73 @@ def test_sounds_that_are_alike_are_pushed_apart_less() -> None:
     pushed = Fnac(warmup=0)(matcher_rows(apart, sounds), torch.ones(3), LATE, None).losses
     assert float(terms["sounds_pairs"]) < 0.1 * float(pushed["sounds_pairs"])
     assert place_similarities(places, sounds).shape == (3, 3, 4)
+
+
+def slow_fnac(places: torch.Tensor, sounds: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The published total: both directions summed, and a hundred times each of the three distances."""
+    similarity = place_similarities(places, sounds)
+    best, total = similarity.amax(dim=2).double() / temperature, torch.zeros((), dtype=torch.float64)
+    for i in range(len(best)):
+        total -= torch.log_softmax(best[i], dim=0)[i] / len(best)
+        total -= torch.log_softmax(best[:, i], dim=0)[i] / len(best)
+    terms = false_negative_terms(places.flatten(2), sounds, similarity, torch.ones(len(best)), temperature)
+    return total + 100 * terms.double().sum()
+
+
+def unit_batch(count: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    places, sounds = torch.randn(count, 8, 2, 3, generator=generator), torch.randn(count, 8, generator=generator)
+    return torch.nn.functional.normalize(places, dim=1), torch.nn.functional.normalize(sounds, dim=1)
+
+
+def test_fnacs_distances_weigh_as_published_beside_the_contrast() -> None:
+    places, sounds = unit_batch()
+    losses = Fnac(temperature=0.5)(matcher_rows(places, sounds), torch.ones(5), LATE, None).losses
+    torch.testing.assert_close(2 * sum(losses.values()).double(), slow_fnac(places, sounds, 0.5), atol=1e-5, rtol=1e-5)
+
+
+def slow_slavc_term(places: torch.Tensor, sounds: torch.Tensor, temperature: float, pictures: bool) -> torch.Tensor:
+    """One of SLAVC's cross-entropies; `pictures` compete for a sound, or sounds for a picture."""
+    both = []
+    for part in range(2):
+        p, s = places.double().chunk(2, dim=1)[part].flatten(2), sounds.double().chunk(2, dim=1)[part]
+        both.append(torch.einsum("ndp,md->nmp", p, s) * 2 / temperature)  # each half has length 2 ** -0.5
+    agree = (torch.softmax(both[0], dim=0 if pictures else 1) * torch.softmax(both[1], dim=2)).sum(dim=2).log()
+    chosen = torch.log_softmax(agree, dim=0 if pictures else 1)
+    return -chosen.diagonal().mean()
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_the_candidates_of_slavcs_terms(pictures: bool) -> None:
+    """Sounds in both, as published; or pictures in the second."""
+    (places, sounds), (slow_places, slow_sounds) = unit_batch(seed=1), unit_batch(seed=2)
+    rule = Slavc(temperature=0.3, picture_candidates=pictures)
+    losses = rule(matcher_rows(places, sounds), torch.ones(5), LATE, matcher_rows(slow_places, slow_sounds)).losses
+    wanted = {
+        "student_pictures": slow_slavc_term(places, slow_sounds, 0.3, False),
+        "student_sounds": slow_slavc_term(slow_places, sounds, 0.3, pictures),
+    }
+    assert losses.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses[name].double(), value, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_picture_is_told_from_other_pictures_where_they_are_candidates_only(pictures: bool) -> None:
+    """A clip's own loss with all other pictures made copies of its own."""
+    places, sounds = unit_batch()
+    rule = Slavc(temperature=0.3, picture_candidates=pictures)
+    weight = torch.tensor([1.0, 1e-9, 1e-9, 1e-9, 1e-9])  # the loss is that of the first clip, all are candidates
+
+    def of_sounds(held: torch.Tensor) -> float:
+        kept = places.clone()
+        kept[1:] = held
+        return float(
+            rule(matcher_rows(kept, sounds), weight, LATE, matcher_rows(kept, sounds)).losses["student_sounds"]
+        )
+
+    moved = abs(of_sounds(places[1:]) - of_sounds(places[:1].expand(4, -1, -1, -1)))
+    assert (moved > 1e-2) is pictures
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

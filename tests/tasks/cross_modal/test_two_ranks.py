@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from mmssl.batch import Batch
-from mmssl.distributed import sum_over_ranks
+from mmssl.distributed import gather, sum_over_ranks
 from mmssl.tasks.base import MultiTask
+from mmssl.tasks.context.rotation import Rotation
 from mmssl.tasks.cross_modal.av_correspondence import AVCorrespondence
 from mmssl.tasks.cross_modal.av_embedding import AVEmbedding
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
@@ -17,7 +18,7 @@ from mmssl.tasks.cross_modal.av_sync import AVSync
 from mmssl.tasks.cross_modal.localization_rules import Fnac, Lvs, Slavc
 from mmssl.tasks.cross_modal.rgb_flow import RGBFlow
 from mmssl.tasks.cross_modal.subtitle_matching import SubtitleMatching
-from tests.batches import World, small_encoders
+from tests.batches import World, small_encoders, training_undropped
 from tests.tasks.cross_modal.trained import LATE, changed
 from tests.two_ranks import assert_same, mean_over_ranks, on_two_ranks
 
@@ -39,7 +40,7 @@ def multitask_of_all() -> MultiTask:
         "subtitle_ranking": SubtitleMatching(size=(32, 32), clip_seconds=1.0, rule="ranking"),
     }
     torch.manual_seed(0)
-    return MultiTask(small_encoders(0, width=32), tasks).eval()
+    return training_undropped(MultiTask(small_encoders(0, width=32), tasks))
 
 
 def batch_of(multitask: MultiTask, rows: range) -> Batch:
@@ -71,3 +72,34 @@ def test_two_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
         if name.startswith("loss") or name.endswith("/accuracy"):
             assert float(value.abs().max()) > 0, name
     assert_same(apart, together)
+
+
+def broken_pairs(rows: range) -> dict[str, torch.Tensor]:
+    """The paired fields of some tasks, taken apart, of all rows; each rank holds its part of them."""
+    tasks: dict[str, Any] = {
+        "av_correspondence": AVCorrespondence(size=(32, 32), augment=False),
+        "subtitle_matching": SubtitleMatching(size=(32, 32), clip_seconds=1.0),
+        "rotation": Rotation(size=(32, 32)),
+    }
+    multitask = MultiTask(small_encoders(0, width=32), tasks)
+    batch, found = World(CLIPS, multitask.window, seed=4).batch(rows), {}
+    for name, task in tasks.items():
+        draws = batch.draws(name)
+        example = task.pretext(batch, draws, LATE)
+        for field in task.paired[:2]:
+            side = getattr(task.break_pairs(example, draws), field)
+            longest = torch.nn.functional.pad(side, (0, 64 - side.shape[-1])) if "token" in field else side
+            found[f"{name} {field}"] = gather(longest)
+    return found
+
+
+def test_pairs_are_broken_over_all_ranks(tmp_path: Path) -> None:
+    """With one clip a rank there is no other on the rank; the control must still be one."""
+    for clips in (2, CLIPS):
+        folder = tmp_path / str(clips)
+        folder.mkdir()
+        apart, other = on_two_ranks(broken_pairs, clips, folder)
+        together = broken_pairs(range(clips))
+        for name, value in together.items():
+            assert torch.equal(apart[name], value), name
+            assert torch.equal(other[name], value), name
