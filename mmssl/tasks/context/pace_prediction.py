@@ -33,12 +33,12 @@ from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.ops.augment import crop_resize, soften
 from mmssl.ops.motion import UNIT
-from mmssl.ops.pace import paced, repeated_steps, uneven_steps
+from mmssl.ops.pace import paced, repeated_steps
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.context.looks import motion_of
+from mmssl.tasks.views import even_rows
 
-OFF = 1 / 3  # of a step: how far a frame may come early or late; a source of three times the rate just keeps it
 STILL = 0.03  # of a large step: what changes less stands still; the codec leaves a trace even of repeated frames
 
 
@@ -56,8 +56,8 @@ class PaceExample(NamedTuple):
 class PacePrediction(PretextTask[Batch, PaceExample]):
     """How fast a clip is played: the stride of its frames.
 
-    The rate of `picture` should be the source's own, or at most a third of it: in between, frames cannot come evenly,
-    and such clips are left out.
+    The rate of `picture` should be that of the films, or a whole share of it: else frames cannot come evenly, and such
+    clips are left out (`even_clips` tells how many are not).
 
     Args:
         picture: the frames that are taken from; at least (frames - 1) * paces + 1.
@@ -70,7 +70,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: spread of their offset, in full scales.
         jittered: share of clips whose frames get them.
         softened: share of clips that are softened.
-        uneven: share of the steps between frames that may be off by more than a third of a step.
+        uneven: share of the steps between frames that may be off by more than 3 % of a step.
         repeated: share of the steps in which nothing may change while things move at others.
         motion_threshold: how much has to change from one frame to the next for a clip to count, mean over the span of
             the mean absolute difference in grey ranges (255 is 1) after the contrast was brought to 0.2.
@@ -139,10 +139,8 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         motion = motion_of(frames, side)
         steps = motion.distances.diagonal(offset=1, dim1=1, dim2=2)
         moves = steps.sum(dim=1) >= self.motion_threshold * UNIT * steps.shape[1]
-        times = batch.frame_times_at(batch.times(self.picture))
-        even = (uneven_steps(times, self.picture.rate, OFF) <= self.uneven) & (
-            repeated_steps(steps, STILL) <= self.repeated
-        )
+        even = even_rows(batch, batch.times(self.picture), self.picture.rate, self.uneven)
+        even = even & (repeated_steps(steps, STILL) <= self.repeated)
 
         label = draws.permutation("pace", self.paces)[:, : self.shown]
         chosen = self.index[label] + draws.integers("start", self.places, (self.shown,))[:, :, None]

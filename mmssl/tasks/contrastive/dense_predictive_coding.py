@@ -40,7 +40,7 @@ from mmssl.ops.crops import mirror
 from mmssl.ops.partners import ring_others, top_rate
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
-from mmssl.tasks.views import inside
+from mmssl.tasks.views import even_rows, inside
 
 STEPS = 3  # blocks that are predicted; the score's candidates depend on it
 CLIPS = 4  # clips among the score's candidates, the own one among them
@@ -52,7 +52,8 @@ class BlocksExample(NamedTuple):
     seen: torch.Tensor  # float32 [B, S, 3, F, H, W] in [0, 1]
     next: torch.Tensor  # float32 [B, 3, 3, F, H, W] in [0, 1], the three blocks behind them
     drawn: torch.Tensor  # float64 [B], which other clips are among the score's candidates
-    weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short
+    weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short or uneven
+    valid: torch.Tensor  # float32 [B], 0 only without a picture, or where the clip is too short
 
 
 class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
@@ -61,7 +62,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
     Args:
         seen: blocks that are seen.
         frames: frames a block.
-        rate: frames a second.
+        rate: frames a second; that of the films, or a whole share of it: others are left out (`even_clips`).
         size: (height, width) of the decoded frames.
         width: channels of features and predictions.
         memory: slots of the memory that predictions are read from; 0 for none (DPC).
@@ -126,11 +127,13 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         gain = draws.uniform("gain", (blocks, 3), 1 - self.jitter, 1 + self.jitter).flatten(0, 1)
         offset = draws.uniform("offset", (blocks, 3), -self.jitter / 3, self.jitter / 3).flatten(0, 1)
         film = colour_jitter(film, gain, offset).transpose(1, 2).unflatten(0, (count, blocks))
+        valid = valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds)
         return BlocksExample(
             seen=film[:, : self.seen],
             next=film[:, self.seen :],
             drawn=draws.uniform("others"),
-            weight=valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds),
+            weight=valid * even_rows(batch, times, self.picture.rate),
+            valid=valid,
         )
 
     def features(self, blocks: torch.Tensor, encoders: Encoders) -> torch.Tensor:
@@ -172,7 +175,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
             metrics = self._metrics(made.detach(), candidates.detach(), weight, drawn)
         return Outcome(
             losses={"nce": global_mean(loss.unflatten(0, (len(made), -1)).mean(dim=1), example.weight)},
-            metrics=metrics,
+            metrics=metrics | {"even_clips": rate(example.weight > 0, example.valid)},
         )
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Control, Moment, MultiTask, Outcome
 from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCoding
 from tests.batches import small_encoders
-from tests.tasks.context.scenes import moving_discs, picture_batch, still_films
+from tests.tasks.context.scenes import camera_times, moving_discs, picture_batch, still_films, timed
 from tests.tasks.fitting import fit
 
 MOMENT = Moment(0, 1, 0, 0.0)
@@ -91,6 +92,23 @@ def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
     mirrored = draws.bernoulli("mirror", 0.5)[:, None, None, None, None]
     wanted = torch.where(mirrored, batch.frames[:, 0].flip(-1), batch.frames[:, 0]).float() / 255
     torch.testing.assert_close(film, wanted)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(12.5, 1), (25.0, 1), (24.0, 0), (30.0, 0), (120.0, 0), (10.0, 0)])
+def test_frames_in_an_uneven_rhythm_give_no_row(rate: float, kept: int) -> None:
+    """The rhythm of a film of 30 frames a second goes on from the seen blocks to the predicted ones, and tells them."""
+    task = coding_task()
+    batch = timed(films(task, 4, 0), camera_times(task.picture, rate))
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    assert example.weight.tolist() == [kept] * 4
+    assert [float(x) for x in score(multitask_of(task), batch).metrics["even_clips"]] == [4 * kept, 4]
+
+
+def test_a_film_that_has_ended_gives_no_row() -> None:
+    task = coding_task(rate=25.0)
+    times = np.minimum(np.arange(task.picture.count), task.picture.count - 2) / 25
+    batch = timed(films(task, 4, 0), times)
+    assert task.pretext(batch, batch.draws("x"), MOMENT).weight.tolist() == [0] * 4
 
 
 def test_half_of_the_blocks_keep_one_channel() -> None:
