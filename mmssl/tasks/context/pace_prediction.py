@@ -13,8 +13,10 @@ Shortcuts that are closed:
 - *Wrap-around.* Frames are never taken from the beginning again; a clip that is too short gives no row.
 - *Place in the clip.* The clips of all paces have the same middle.
 - *Brightness differences:* every frame has its own gain and offset (the paper's colour jitter per frame).
-- *Sharpness.* The codec's and the shutter's blur does not grow with the stride as the motion does, and key frames come
-  round faster: some clips are softened, and all are cut out and resized to a random scale.
+- *Sharpness.* The codec's and the shutter's blur does not grow with the stride as the motion does: some clips are
+  softened, and all are cut out and resized to a random scale.
+- *Key frames* come round faster at a larger stride, and even what stands still changes there: every frame has noise of
+  its own, of a strength of its own.
 
 Clips in which nothing moves give no row. The paper's second, contrastive term is left out.
 """
@@ -32,6 +34,7 @@ from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.ops.augment import crop_resize, soften
+from mmssl.ops.frame_noise import check_levels, frame_noise
 from mmssl.ops.motion import UNIT
 from mmssl.ops.pace import paced, repeated_steps
 from mmssl.randomness import Draws
@@ -70,6 +73,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: spread of their offset, in full scales.
         jittered: share of clips whose frames get them.
         softened: share of clips that are softened.
+        noise: (least, most) standard deviation of each frame's own noise in grey levels; see `ops.frame_noise`.
         uneven: share of the steps between frames that may be off by more than 3 % of a step.
         repeated: share of the steps in which nothing may change while things move at others.
         motion_threshold: how much has to change from one frame to the next for a clip to count, mean over the span of
@@ -95,6 +99,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: float = 0.05,
         jittered: float = 0.8,
         softened: float = 0.3,
+        noise: tuple[float, float] = (2.0, 12.0),
         uneven: float = 0.0,
         repeated: float = 0.15,
         motion_threshold: float = 0.005,
@@ -116,6 +121,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         self.frames, self.paces, self.shown = frames, paces, shown
         self.crop = crop
         self.gain, self.offset, self.jittered, self.softened = gain, offset, jittered, softened
+        self.noise = check_levels("pace_prediction", noise)
         self.uneven, self.repeated = uneven, repeated
         self.motion_threshold = motion_threshold
         self.dropout = dropout
@@ -146,6 +152,9 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         chosen = self.index[label] + draws.integers("start", self.places, (self.shown,))[:, :, None]
         each = torch.arange(rows, device=batch.device)[:, None, None]
         clips = frames[each, chosen].flatten(0, 1).float() / 255  # [K B, F, 3, H, W]
+        # Before anything is softened or cut out, as what it hides was.
+        noisy = clips.unflatten(0, (rows, self.shown)).flatten(1, 2)
+        clips = frame_noise(noisy, draws, "noise", self.noise).reshape(clips.shape)
         clips = self._jitter(clips, draws)
         # A square of a random size anywhere, in fractions of each side; all frames of a clip alike.
         share = draws.uniform("size", (self.shown,), *self.crop) * min(height, width)

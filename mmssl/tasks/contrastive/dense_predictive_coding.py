@@ -7,7 +7,9 @@ the feature of the next block from its state, which the ConvGRU reads in turn, a
 own feature among those of all clips, steps and places of the gathered batch, by plain dot products.
 
 Shortcuts that are closed: each block has its own gain, offset and, in half of the cases, one colour channel only,
-constant over its frames, so that no tint tells blocks of a clip from others; several steps are predicted; nothing in
+constant over its frames, so that no tint tells blocks of a clip from others; each frame has noise of its own, since
+key frames of the codec, where even what stands still changes, come round with the blocks; clips whose frames come in an
+uneven rhythm, which goes on from block to block, give no row; several steps are predicted; nothing in
 the encoders or heads takes statistics over blocks or clips.
 
 How it is judged. Where a feature lies can be told from the encoder's padding alone, and whole clips are told apart by
@@ -34,9 +36,9 @@ from mmssl.errors import UserError
 from mmssl.losses.dense_nce import dense_nce
 from mmssl.nn.conv_gru import ConvGRUCell
 from mmssl.nn.encoders import Encoders
-from mmssl.ops.augment import colour_jitter
 from mmssl.ops.channel_split import one_channel
 from mmssl.ops.crops import mirror
+from mmssl.ops.frame_noise import check_levels, frame_noise
 from mmssl.ops.partners import ring_others, top_rate
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
@@ -70,6 +72,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         grid: most places a side; finer maps are averaged to it.
         jitter: spread of a block's gain about 1; its offset has a third of it. 0 leaves colours as they are.
         split: probability that a block keeps one colour channel only.
+        noise: (least, most) standard deviation of each frame's own noise in grey levels; see `ops.frame_noise`.
     """
 
     uses: ClassVar = {"video": "video"}
@@ -91,6 +94,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         grid: int = 8,
         jitter: float = 0.2,
         split: float = 0.5,
+        noise: tuple[float, float] = (2.0, 12.0),
     ) -> None:
         super().__init__()
         if seen < 1 or frames < 1 or memory < 0 or grid < 1:
@@ -100,6 +104,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         self.window = Window(picture=self.picture, size=size)
         self.width, self.memory_slots, self.kernel, self.grid = width, memory, kernel, grid
         self.jitter, self.split = jitter, split
+        self.noise = check_levels("dense_predictive_coding", noise)
 
     def setup(self, encoders: Encoders) -> None:
         """The entry to the features, the ConvGRU, the predictor and the memory."""
@@ -120,13 +125,16 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         film = batch.frames_at(times)
         count, blocks = len(film), self.seen + STEPS
         film = mirror(film, draws.bernoulli("mirror", 0.5))
+        # A key frame of the codec comes round in the same block of every three or so, which would tell the step.
+        film = frame_noise(film.float() / 255, draws, "noise", self.noise)
         film = film.reshape(count * blocks, self.frames, *film.shape[2:])
         channel = draws.integers("channel", 3, (blocks,)).flatten()[:, None].expand(-1, self.frames)
         split = draws.bernoulli("split", self.split, (blocks,)).flatten()
         film = torch.where(split[:, None, None, None, None], one_channel(film, channel), film)
         gain = draws.uniform("gain", (blocks, 3), 1 - self.jitter, 1 + self.jitter).flatten(0, 1)
         offset = draws.uniform("offset", (blocks, 3), -self.jitter / 3, self.jitter / 3).flatten(0, 1)
-        film = colour_jitter(film, gain, offset).transpose(1, 2).unflatten(0, (count, blocks))
+        gain, offset = (x.float()[:, None, :, None, None] for x in (gain, offset))
+        film = (film * gain + offset).clamp(0.0, 1.0).transpose(1, 2).unflatten(0, (count, blocks))
         valid = valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds)
         return BlocksExample(
             seen=film[:, : self.seen],

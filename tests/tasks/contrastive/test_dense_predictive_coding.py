@@ -75,7 +75,7 @@ def test_no_receptive_field_reaches_over_into_another_block() -> None:
 
 
 def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
-    task = coding_task(split=0.0)
+    task = coding_task(split=0.0, noise=(0.0, 0.0))
     batch = films(task, 4, 0)
     batch.frames.fill_(128)
     example = task.pretext(batch, batch.draws("x"), MOMENT)
@@ -84,7 +84,7 @@ def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
     tints = blocks.flatten(3)
     assert torch.equal(tints.amin(dim=3), tints.amax(dim=3))  # one over the frames and places of a block
     assert float((tints[:, 1:, :, 0] - tints[:, :-1, :, 0]).abs().amax(dim=2).min()) > 0.001  # another in each
-    plain = coding_task(jitter=0.0, split=0.0)
+    plain = coding_task(jitter=0.0, split=0.0, noise=(0.0, 0.0))
     batch = films(plain, 4, 0)
     draws = batch.draws("x")
     example = plain.pretext(batch, draws, MOMENT)
