@@ -16,8 +16,8 @@ from mmssl.errors import UserError
 from mmssl.randomness import Draws, uniform_numpy
 
 SCALES = (1, 2, 4, 8)  # pixels to a side of a cell of the noise; those of the transforms and blocks of H.264 and HEVC
-SKEW = 3
-TABLE = 1 << 19  # numbers of which every frame shows a stretch from a drawn place on
+SKEW = 3  # power of the drawn shares of the scales: in most frames one scale has the greater part
+TABLE = 1 << 20  # numbers, of which every frame shows a stretch from a drawn place on; pictures hold no more pixels
 
 
 def frame_noise(frames: torch.Tensor, draws: Draws, name: str, levels: tuple[float, float]) -> torch.Tensor:
@@ -27,8 +27,8 @@ def frame_noise(frames: torch.Tensor, draws: Draws, name: str, levels: tuple[flo
         frames: float32 [B, T, 3, H, W] in [0, 1].
         draws: of the task, B samples.
         name: of the draws.
-        levels: (least, most) standard deviation of a frame's noise, in grey levels of 255; drawn evenly for each frame,
-            as is how it is shared out among the scales. (0, 0) leaves the frames as they are.
+        levels: (least, most) standard deviation of a frame's noise, in grey levels of 255; drawn evenly for each frame.
+            How it is shared out among the scales is drawn too. (0, 0) leaves the frames as they are.
 
     Returns:
         [B, T, 3, H, W].
