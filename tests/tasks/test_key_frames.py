@@ -23,6 +23,7 @@ from tests.tasks.context.scenes import picture_batch
 
 MOMENT = Moment(0, 1, 0, 0.0)
 SIDE, FILMS = 48, 60
+SPAN = Span(3.0, 12.5)
 SILENT = (0.0, 0.0)
 
 
@@ -37,7 +38,7 @@ def encoded(pictures: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def still_textures(count: int, seed: int, span: Span) -> np.ndarray:
+def still_textures(count: int, seed: int, span: Span = SPAN) -> np.ndarray:
     """Soft textures under the noise of a camera, nothing moving; the first key frame lies anywhere in the film."""
     rng = np.random.default_rng(np.random.PCG64(seed))
     f = np.fft.fftfreq(SIDE)
@@ -64,7 +65,9 @@ def told_step(**settings: Any) -> float:
     task = DensePredictiveCoding(size=(SIDE, SIDE), **settings)
     seen = []
     for seed in (0, 1):
-        batch = picture_batch(still_textures(FILMS, seed, task.picture), span=task.picture, first=seed * 1000)
+        batch = picture_batch(
+            still_textures(FILMS, seed)[:, : task.picture.count], span=task.picture, first=seed * 1000
+        )
         example = task.pretext(batch, batch.draws("t"), MOMENT)
         assert float(example.weight.mean()) == 1.0
         found = changes(torch.cat([example.seen, example.next], dim=1).flatten(0, 1)).reshape(FILMS, 8, 3)
@@ -76,11 +79,10 @@ def told_step(**settings: Any) -> float:
 
 def told_pace(**settings: Any) -> float:
     """Share of the clips whose pace a forest on the changes and their spectrum finds."""
-    span = Span(3.0, 12.5)
-    task = PacePrediction(picture=span, size=(SIDE, SIDE), shown=4, **settings)
+    task = PacePrediction(picture=SPAN, size=(SIDE, SIDE), shown=4, **settings)
     seen, labels = [], []
     for seed in (0, 1):
-        batch = picture_batch(still_textures(FILMS, seed, span), span=span, first=seed * 1000)
+        batch = picture_batch(still_textures(FILMS, seed), span=SPAN, first=seed * 1000)
         example = task.pretext(batch, batch.draws("t"), MOMENT)
         found = changes(example.clips)
         seen.append(torch.cat([found, torch.fft.rfft(found, dim=1).abs(), found.std(1, keepdim=True)], dim=1).numpy())

@@ -99,7 +99,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: float = 0.05,
         jittered: float = 0.8,
         softened: float = 0.3,
-        noise: tuple[float, float] = (2.0, 12.0),
+        noise: tuple[float, float] = (4.0, 20.0),
         uneven: float = 0.0,
         repeated: float = 0.15,
         motion_threshold: float = 0.005,

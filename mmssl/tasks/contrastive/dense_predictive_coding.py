@@ -94,7 +94,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         grid: int = 8,
         jitter: float = 0.2,
         split: float = 0.5,
-        noise: tuple[float, float] = (2.0, 12.0),
+        noise: tuple[float, float] = (4.0, 20.0),
     ) -> None:
         super().__init__()
         if seen < 1 or frames < 1 or memory < 0 or grid < 1:

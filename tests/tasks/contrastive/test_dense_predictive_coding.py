@@ -229,7 +229,7 @@ def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() 
     """Law 6, in a moment: twice 1/12 and more on true films; blinded, or with the futures of others, at it."""
     task = coding_task()
     held_out = films(task, 128, 2)
-    true = score(train(task, 70), held_out)
+    true = score(train(task, 100), held_out)
     blind = score(train(coding_task(), 12, "blind"), held_out)
     broken = score(train(coding_task(), 20, "broken_pairs"), held_out)
     assert mean(true, "top1") > 2 * FLOOR
