@@ -22,7 +22,7 @@ from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCodin
 from tests.tasks.context.scenes import picture_batch
 
 MOMENT = Moment(0, 1, 0, 0.0)
-SIDE, FILMS = 48, 60
+SIDE, FILMS, VISITS = 48, 60, 3
 SPAN = Span(3.0, 12.5)
 SILENT = (0.0, 0.0)
 
@@ -65,15 +65,18 @@ def told_step(**settings: Any) -> float:
     task = DensePredictiveCoding(size=(SIDE, SIDE), **settings)
     seen = []
     for seed in (0, 1):
-        batch = picture_batch(
-            still_textures(FILMS, seed)[:, : task.picture.count], span=task.picture, first=seed * 1000
-        )
-        example = task.pretext(batch, batch.draws("t"), MOMENT)
-        assert float(example.weight.mean()) == 1.0
-        found = changes(torch.cat([example.seen, example.next], dim=1).flatten(0, 1)).reshape(FILMS, 8, 3)
+        films = still_textures(FILMS, seed)[:, : task.picture.count]
+        batch = picture_batch(films, span=task.picture, first=seed * 1000)
+        rows = []
+        for visit in range(VISITS):
+            example = task.pretext(batch, batch.draws(f"t{visit}"), MOMENT)
+            assert float(example.weight.mean()) == 1.0
+            rows.append(changes(torch.cat([example.seen, example.next], dim=1).flatten(0, 1)).reshape(FILMS, 8, 3))
+        found = torch.cat(rows)
         seen.append(torch.cat([torch.cat([found[:, :5].flatten(1), found[:, 5 + k]], dim=1) for k in range(3)]).numpy())
-    forest = RandomForestClassifier(100, min_samples_leaf=2, random_state=0).fit(seen[0], np.repeat([0, 1, 2], FILMS))
-    chance = forest.predict_proba(seen[1]).reshape(3, FILMS, 3)  # candidate, film, step
+    forest = RandomForestClassifier(100, min_samples_leaf=2, random_state=0)
+    forest.fit(seen[0], np.repeat([0, 1, 2], VISITS * FILMS))
+    chance = forest.predict_proba(seen[1]).reshape(3, VISITS * FILMS, 3)  # candidate, film, step
     return float((chance.argmax(axis=0) == np.arange(3)).mean())
 
 
@@ -91,7 +94,7 @@ def told_pace(**settings: Any) -> float:
     return float((forest.predict(seen[1]) == labels[1]).mean())
 
 
-@pytest.mark.parametrize(("told", "open_", "floor"), [(told_step, 0.5, 1 / 3), (told_pace, 0.4, 1 / 4)])
+@pytest.mark.parametrize(("told", "open_", "floor"), [(told_step, 0.43, 1 / 3), (told_pace, 0.4, 1 / 4)])
 def test_noise_of_each_frame_hides_key_frames(told: Any, open_: float, floor: float) -> None:
     assert told(noise=SILENT) > open_
-    assert told() < floor + 0.1
+    assert told() < floor + 0.07
