@@ -32,6 +32,7 @@ def build(
     size: tuple[int, int] | None = None,
     fit: Literal["short_side", "crop", "stretch"] = "short_side",
     frame_rate: float | None = 12.5,
+    even_rate: bool = True,
     gop: int = 12,
     crf: int = 23,
     preset: str = "veryfast",
@@ -65,6 +66,8 @@ def build(
         size: height and width of all clips instead of short_side; needs fit crop or stretch.
         fit: how a picture becomes that size.
         frame_rate: constant frames a second; null keeps the frames of the source at their times.
+        even_rate: instead of exactly `frame_rate`, the nearest whole share of the source's own constant rate (25 gives
+            12.5, 30 gives 15, 24 and 60 give 12), so that clips show its frames in an even rhythm.
         gop: frames from one key frame to the next at most.
         crf: quality of H.264; lower is better and bigger.
         preset: preset of x264.
@@ -96,6 +99,7 @@ def build(
         size=size,
         fit=fit,
         frame_rate=frame_rate,
+        even_rate=even_rate,
         gop=gop,
         crf=crf,
         preset=preset,

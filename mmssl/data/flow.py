@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from mmssl.batch import Batch
 from mmssl.errors import UserError
 
+LEAST_SECONDS = 1e-6  # between two frames; what is less is one frame shown twice
 RAFT_LEAST = 128  # pixels to a side: a smaller picture leaves the coarsest level of its table empty
 
 
@@ -93,10 +94,7 @@ class DISFlow:
         for row in range(rows):
             for k in range(frames - 1):
                 found[row, k] = self._search.calc(grey[row, k], grey[row, k + 1], None)
-        seconds = (times[:, 1:] - times[:, :-1]).float()
-        values = torch.from_numpy(found).to(batch.device).permute(0, 1, 4, 2, 3) / seconds[:, :, None, None, None]
-        known = torch.ones(rows, frames - 1, height, width, dtype=torch.bool, device=batch.device)
-        return Flow(values.contiguous(), known)
+        return per_second(batch, times, torch.from_numpy(found).to(batch.device).permute(0, 1, 4, 2, 3))
 
 
 Estimate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -129,10 +127,7 @@ class NetworkFlow:
         parts = zip(first.split(self.at_once), second.split(self.at_once), strict=True)
         with torch.inference_mode():
             found = torch.cat([self.estimate(one, two).float() for one, two in parts])
-        seconds = (times[:, 1:] - times[:, :-1]).float()
-        values = found.clone().view(rows, count - 1, 2, height, width) / seconds[:, :, None, None, None]
-        known = torch.ones(rows, count - 1, height, width, dtype=torch.bool, device=batch.device)
-        return Flow(values, known)
+        return per_second(batch, times, found.clone().view(rows, count - 1, 2, height, width))
 
 
 class RAFTFlow(NetworkFlow):
@@ -208,6 +203,24 @@ def dis_search(preset: str) -> Any:
         raise UserError(f"DIS has the presets {', '.join(presets)}, not '{preset}'")
     cv2.setNumThreads(1)
     return cv2.DISOpticalFlow.create(presets[preset])
+
+
+def per_second(batch: Batch, times: torch.Tensor, pixels: torch.Tensor) -> Flow:
+    """Flow of movements between the frames on screen at `times`, divided by the time that lies between those frames.
+
+    That is seldom the time between the wanted instants: a film of 30 frames a second shows 2 or 3 of them in 0.08 s.
+    A frame that is shown twice tells of no movement: 0, and not known.
+
+    Args:
+        batch: the clips.
+        times: float64 [B, K + 1], see `FlowSource`.
+        pixels: float32 [B, K, 2, h, w].
+    """
+    seconds = batch.frame_times_at(times).diff(dim=1)
+    advances = (seconds > LEAST_SECONDS)[:, :, None, None]
+    values = pixels / seconds.clamp(min=LEAST_SECONDS).float()[:, :, None, None, None]
+    known = advances.expand(-1, -1, *pixels.shape[-2:]).contiguous()
+    return Flow((values * advances[:, :, None]).contiguous(), known)
 
 
 def grey_frames(frames: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,10 @@ import torch
 from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.ops.augment import colour_jitter, crop_resize, greyscale, shift_flip
+from mmssl.ops.pace import uneven_steps
+
+OFF = 0.03  # of a step: how far a frame may come early or late. A camera of 120 pictures a second is 0.04 off at 12.5,
+# which still tells the order of clips; time stamps that are rounded to milliseconds are below it.
 
 
 @dataclass(frozen=True)
@@ -168,9 +172,36 @@ def sound_start(batch: Batch, picture: Span, heard: Span, seconds: float) -> tor
     return batch.once(("sound_start", picture, heard, seconds), make)
 
 
-def inside(batch: Batch, start: torch.Tensor, seconds: float, grace: float = 0.1) -> torch.Tensor:
+def inside(batch: Batch, start: torch.Tensor, seconds: float, grace: float = 1e-3) -> torch.Tensor:
     """Bool [B]: whether a stretch from `start` on lies inside the clip, up to `grace` seconds.
 
-    A clip shorter than the window ends in a frame that stands still and in silence: no example of anything.
+    A clip shorter than the window ends in a frame that stands still and in silence: no example of anything, and one
+    repeated frame tells which part is the last. The grace is for rounded time stamps, less than any frame lasts.
     """
     return start + seconds <= batch.duration + grace
+
+
+def even_rows(batch: Batch, times: torch.Tensor, rate: float, uneven: float = 0.0) -> torch.Tensor:
+    """Bool [B]: whether the frames on screen at `times` come as evenly as they were asked for.
+
+    A film of 30 frames a second that is shown at 12.5 moves on by 2, 2, 3, 2 and 3 frames: the rhythm of its steps goes
+    on from one part of a clip to the next, so that their order, their distance and the pace can be told by counting.
+    A film that has ended, or is slower than asked for, repeats frames.
+
+    Args:
+        batch: the clips.
+        times: float64 [B, T], of a span of the window.
+        rate: frames a second of that span.
+        uneven: share of the steps that may be off by more than `OFF` of a step.
+    """
+    return uneven_steps(batch.frame_times_at(times), rate, OFF) <= uneven
+
+
+def goes_on(batch: Batch, times: torch.Tensor) -> torch.Tensor:
+    """Bool [B]: whether the picture still goes on at the last of `times`, float64 [B, T], T >= 2.
+
+    What a file calls its duration may be that of its sound. A picture has ended where its last frame has been on screen
+    for as long as any frame before it.
+    """
+    shown = batch.frame_times_at(times)
+    return times[:, -1] - shown[:, -1] < shown.diff(dim=1).amax(dim=1) - 1e-3

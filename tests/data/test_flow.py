@@ -15,7 +15,8 @@ from mmssl.data.decode.pyav import PyAVDecoder
 from mmssl.data.flow import CodecFlow, DISFlow, NetworkFlow, RAFTFlow, raft
 from mmssl.errors import UserError
 from mmssl.ops.flow import to_cells, warp
-from tests.data.decode.test_motion import FPS, moving
+from tests import media
+from tests.data.decode.test_motion import FPS, moving, texture
 
 STEP = (3, -2)  # pixels a frame, to the right and up
 SPAN = Span(0.64, FPS)
@@ -64,6 +65,35 @@ def test_both_agree_cell_by_cell(tmp_path: Path) -> None:
     both = some & told.known[0]
     apart = (cells - told.values[0]).norm(dim=1)[both] / FPS
     assert float(apart.median()) < 0.3
+
+
+@pytest.mark.parametrize("source", ["dis", "network"])
+def test_movement_is_divided_by_the_time_between_the_frames_that_are_shown(tmp_path: Path, source: str) -> None:
+    """A film of 30 frames a second at 12.5: 2 or 3 frames on, the same flow a second; it ends, and none is known."""
+    whole, size = texture(320), (64, 96)
+    pictures = [whole[64 : 64 + size[0], 96 - n : 96 - n + size[1]] for n in range(24)]  # 1 pixel a frame: 30 a second
+    path = media.write(tmp_path / "a.mp4", np.arange(24) / 30, pictures, size=size, fps=30)
+    span = Span(0.96, 12.5)
+    clip = PyAVDecoder().decode(EncodedClip("a", "", path.read_bytes()), Window(span, size=size), np.array([0.4]))
+    batch = collate_clips([clip])
+    times = batch.times(span)
+    seconds = batch.frame_times_at(times).diff(dim=1)[0]
+    assert {round(float(x) * 30) for x in seconds} == {0, 2, 3}
+    if source == "dis":
+        pytest.importorskip("cv2")
+        flow = DISFlow("medium")(batch, times)
+    else:
+        shift = (seconds * 30).float()
+
+        def estimate(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            return torch.stack([shift, 0 * shift], dim=1)[:, :, None, None].expand(-1, -1, *size)
+
+        flow = NetworkFlow(estimate)(batch, times)
+    ended = seconds == 0
+    assert torch.equal(flow.known[0], ~ended[:, None, None].expand(-1, *size))
+    assert not flow.values[0, ended].any()
+    found = flow.values[0, ~ended, :, 16:-16, 16:-16].flatten(2).median(dim=2).values
+    torch.testing.assert_close(found, torch.tensor([30.0, 0.0]).expand_as(found), atol=3.0, rtol=0)
 
 
 def test_what_stands_still_has_no_flow(tmp_path: Path) -> None:

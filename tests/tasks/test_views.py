@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from mmssl.tasks.views import (
     Augmentation,
     augment_frames,
     frame,
+    goes_on,
     inside,
     picture_clip,
     sound,
@@ -24,6 +26,7 @@ from mmssl.tasks.views import (
     sub_clip_times,
 )
 from tests.batches import WINDOW, World, make_batch, small_encoders
+from tests.tasks.context.scenes import camera_times, picture_batch, timed
 from tests.tasks.cross_modal.trained import changed, clock, ramp
 
 SPAN = Span(3.0, 8)
@@ -157,3 +160,26 @@ def test_what_lies_behind_the_clips_end_is_not_inside() -> None:
     batch = changed(make_batch(range(2)), duration=torch.tensor([4.0, 2.0], dtype=torch.float64))
     start = torch.tensor([1.5, 1.5], dtype=torch.float64)
     assert inside(batch, start, 1.0).tolist() == [True, False]
+    # One frame of 25 a second is too much, a rounded time stamp is not.
+    start = torch.tensor([3.04, 1.0005], dtype=torch.float64)
+    assert inside(batch, start, 1.0).tolist() == [False, True]
+
+
+def test_a_picture_has_ended_where_its_last_frame_stays() -> None:
+    """Whatever the file calls its duration; films of fewer frames than asked for and of variable rate go on."""
+    span = Span(0.8, 25.0)
+    place = np.arange(20)
+    batch = picture_batch(np.zeros((1, 20, 3, 8, 8), np.uint8), span=span)
+    wanted = batch.times(span)
+
+    def goes(times: np.ndarray) -> bool:
+        return bool(goes_on(timed(batch, times), wanted))
+
+    assert goes(place / 25)
+    assert goes(place // 2 / 12.5)
+    assert goes(camera_times(span, 10.0))
+    assert goes(camera_times(span, 30.0))
+    assert goes(np.where(place == 7, 6, place) / 25)
+    for left in (1, 2, 10):
+        assert not goes(np.minimum(place, 19 - left) / 25), left
+    assert not goes(np.zeros(20))

@@ -111,6 +111,7 @@ class _Cutter:
             self.video = video_stream(container, max_pixels=self.settings.max_pixels)
             self.audio = audio_stream(container)
             self.facts = read_facts(container, self.video, self.audio, self.settings)
+            self.rate = self.settings.rate_for(self.facts.constant)
             streams = [self.video] if self.audio is None else [self.video, self.audio]
             for stream in streams:
                 stream.codec_context.thread_count = 1
@@ -223,7 +224,7 @@ class _Cutter:
                     self.passed += 1
                     continue
                 assert self.geometry is not None
-                rate = self.settings.rate
+                rate = self.rate
                 encoder = PictureEncoder(self.geometry.size, rate or self.facts.rate, rate is not None, self.settings)
                 window = Window(cursor.segment, key, start, seconds, encoder)
                 self.open.append(window)

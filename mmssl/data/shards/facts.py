@@ -10,19 +10,21 @@ from mmssl.data.media import MediaError, clock_zero
 from mmssl.data.shards.settings import BuildSettings
 
 SLOWEST, FASTEST, USUAL = Fraction(1, 10), Fraction(240), Fraction(25)
+ALIKE = 5e-4  # share by which two rates may differ and be one; 30 and 29.97 are two
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
     """Facts about an open container.
 
-    `zero` is the time stamp that a player shows as 0. `rate` is the mean frame rate. `picture_end` and `file_end`
-    are where the picture and the longest stream should end on that clock, as far as the header says. `description`
-    goes into the clips' json.
+    `zero` is the time stamp that a player shows as 0. `rate` is the mean frame rate; `constant` the one at which all
+    frames come, None where they do not. `picture_end` and `file_end` are where the picture and the longest stream
+    should end on that clock, as far as the header says. `description` goes into the clips' json.
     """
 
     zero: float
     rate: Fraction
+    constant: Fraction | None
     picture_end: float | None
     file_end: float | None
     description: dict[str, Any]
@@ -46,6 +48,7 @@ def read_facts(container: Any, video: Any, audio: Any | None, settings: BuildSet
     return SourceFacts(
         zero=zero,
         rate=rate if SLOWEST <= rate <= FASTEST else USUAL,
+        constant=_constant(video.average_rate, video.base_rate),
         picture_end=picture_end,
         # Matroska counts the duration from time stamp 0, others from the start: the smaller one is safe
         file_end=None if seconds is None else seconds - zero,
@@ -63,6 +66,13 @@ def read_facts(container: Any, video: Any, audio: Any | None, settings: BuildSet
             "audio_start": None if audio is None else _start_of(audio),
         },
     )
+
+
+def _constant(mean: Fraction | None, base: Fraction | None) -> Fraction | None:
+    """The rate of a stream whose mean rate is the one by which all its time stamps can be counted."""
+    if not mean or not base or not SLOWEST <= base <= FASTEST or abs(mean - base) > ALIKE * base:
+        return None
+    return base
 
 
 def _start_of(stream: Any) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,9 @@ class BuildSettings:
         size: (height, width) of all clips instead of `short_side`; needs `fit` "crop" or "stretch".
         fit: "short_side" keeps the aspect; "crop" fills `size` and cuts the rest, "stretch" distorts to `size`.
         frame_rate: Constant frames a second of the clips; None keeps the frames of the source at their times.
+        even_rate: Give clips of a source of constant rate the whole share of that rate that is nearest to `frame_rate`,
+            so that they show every frame, every second, every third ... (30 becomes 15). At exactly 12.5 they would
+            show every second, second, third ..., a rhythm by which a network tells times without looking at motion.
         gop: Frames from one key frame to the next at most.
         crf: Quality of H.264 (x264's constant rate factor; lower is better and bigger).
         preset: x264's preset.
@@ -60,6 +64,7 @@ class BuildSettings:
     size: tuple[int, int] | None = None
     fit: Fit = "short_side"
     frame_rate: float | None = 12.5
+    even_rate: bool = True
     gop: int = 12
     crf: int = 23
     preset: str = "veryfast"
@@ -122,11 +127,24 @@ class BuildSettings:
             return ntsc
         return Fraction(self.frame_rate).limit_denominator(1000)
 
+    def rate_for(self, constant: Fraction | None) -> Fraction | None:
+        """Frames a second of the clips of a source whose frames come at the rate `constant`; None if they do not.
+
+        A source that is slower than `frame_rate` shows frames more than once at it.
+        """
+        wanted = self.rate
+        if wanted is None or constant is None or not self.even_rate or constant < wanted:
+            return wanted
+        shares = [constant / every for every in range(1, math.ceil(constant / wanted) + 1)]
+        return min(shares, key=lambda share: abs(share - wanted))  # of two as near the faster one, which comes first
+
     def content(self) -> dict[str, Any]:
         """The settings that decide what lies in the shards, as JSON values."""
         values = dataclasses.asdict(self)
         if not self.dense_truth:
             del values["dense_truth"]  # shards from before there was such a setting are the same without it
+        if not self.even_rate:
+            del values["even_rate"]
         if self.corpus == "auto":
             del values["corpus"]
         return {name: _json(value) for name, value in values.items() if name not in _NOT_CONTENT}

@@ -2,14 +2,15 @@
 Zhuang, "Self-supervised spatiotemporal learning via video clip order prediction", CVPR 2019; of its encoders, R(2+1)D
 is arXiv 1711.11248).
 
-Clips of 16 frames with 8 frames between them; the label is which of the 3! = 6 orders they are shown in, numbered as by
-`itertools.permutations`. Unlike single frames, a clip shows which way things move, so an order and its reverse are two
-classes. Each clip goes through the video encoder alone, each pair of presented slots through a shared layer, and all
-pair features together through the classifier.
+Clips of 8 frames with 4 frames between them, at half the rate of the paper's 16 and 8; the label is which of the
+3! = 6 orders they are shown in, numbered as by `itertools.permutations`. Unlike single frames, a clip shows which way
+things move, so an order and its reverse are two classes. Each clip goes through the video encoder alone, each pair of
+presented slots through a shared layer, and all pair features together through the classifier.
 
 Shortcuts that are closed: frames are left out between the clips, so their ends do not match; each clip has its own crop
 (no camera drift tells the order) and its frames are brought to one mean and contrast (no fade does); a clip in which
-nothing moves, or something swings so that another order looks smoother, gives no row. All clips of a batch go through
+nothing moves, or something swings so that another order looks smoother, gives no row; nor does one whose frames do not
+come at the times asked for, since the rhythm of uneven steps goes on from clip to clip. All clips of a batch go through
 the encoder in one pass, in the order of time: no statistics of a slot exist that could betray what it holds.
 
 Departures from the paper: crops lie about the motion; a mirror is drawn for the whole tuple; the encoder's map enters
@@ -34,7 +35,7 @@ from mmssl.ops.motion import UNIT, order_slack
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.context.looks import crop_fits, crop_side, motion_of, show
-from mmssl.tasks.views import inside, span_times
+from mmssl.tasks.views import even_rows, inside, span_times
 
 GRID = 4  # side of the grid on which the encoder's map enters a clip's feature
 STEPS = 2  # parts of a clip's time in it: which way things move stays visible
@@ -47,8 +48,9 @@ class ClipOrderExample(NamedTuple):
     clips: torch.Tensor  # float32 [N B, 3, F, S, S] in [0, 1]; the N clips of a row lie together, in the order of time
     order: torch.Tensor  # int64 [B, K, N], which of its clips (0 is the earliest) each slot shows
     label: torch.Tensor  # int64 [B, K] in 0..N!-1, the number of the order among `itertools.permutations`
-    weight: torch.Tensor  # float32 [B], 0 where the video has no picture, is too short, or nothing moves
+    weight: torch.Tensor  # float32 [B], 0 where the video has no picture, is too short or uneven, or nothing moves
     valid: torch.Tensor  # float32 [B], 0 only where it has no picture or is too short
+    even: torch.Tensor  # float32 [B], 1 where frames come at the times asked for
     start: torch.Tensor  # int64 [B, N], the first frame of each clip within the span
 
 
@@ -56,7 +58,8 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
     """Which of N! orders N clips are shown in.
 
     Args:
-        picture: the frames that the clips are cut from; at least clips * frames + (clips - 1) * interval.
+        picture: the frames that the clips are cut from; at least clips * frames + (clips - 1) * interval. Its rate
+            should be that of the films, or a whole share of it: others are left out (`even_clips` tells how many not).
         size: (height, width) of the decoded frames.
         clips: N, 2 to 5.
         frames: of a clip.
@@ -81,13 +84,13 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
 
     def __init__(
         self,
-        picture: Span = Span(2.56, 25.0),
+        picture: Span = Span(2.56, 12.5),
         size: tuple[int, int] = (96, 96),
         clips: int = 3,
-        frames: int = 16,
-        interval: int = 8,
+        frames: int = 8,
+        interval: int = 4,
         crop: float = 0.75,
-        jitter: float = 1 / 16,
+        jitter: float = 1 / 64,
         motion_threshold: float = 0.01,
         clearness: float = 0.9,
         orders: int = 0,
@@ -149,14 +152,17 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
         shown = shown.reshape(len(batch) * self.clips, self.frames, 3, self.side, self.side).transpose(1, 2)
 
         moves = self._told(motion.distances, start)
-        valid = valid_rows(self, batch) * inside(batch, span_times(batch, self.picture)[:, 0], self.picture.seconds)
+        times = span_times(batch, self.picture)
+        valid = valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds)
+        even = even_rows(batch, times, self.picture.rate)
         label = draws.permutation("class", len(self.table))[:, : self.orders]
         return ClipOrderExample(
             clips=shown,
             order=self.table[label],
             label=label,
-            weight=valid * moves,
+            weight=valid * moves * even,
             valid=valid,
+            even=even.float(),
             start=start,
         )
 
@@ -187,6 +193,7 @@ class ClipOrderPrediction(PretextTask[Batch, ClipOrderExample]):
             losses={"cross_entropy": global_mean(loss.reshape(rows, orders).mean(dim=1), example.weight)},
             metrics={
                 "accuracy": rate(right.flatten(), example.weight.repeat_interleave(orders)),
-                "moving_clips": rate(example.weight > 0, example.valid),
+                "even_clips": rate(example.even, example.valid),
+                "used_clips": rate(example.weight > 0, example.valid),
             },
         )

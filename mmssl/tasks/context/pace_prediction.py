@@ -13,8 +13,10 @@ Shortcuts that are closed:
 - *Wrap-around.* Frames are never taken from the beginning again; a clip that is too short gives no row.
 - *Place in the clip.* The clips of all paces have the same middle.
 - *Brightness differences:* every frame has its own gain and offset (the paper's colour jitter per frame).
-- *Sharpness.* The codec's and the shutter's blur does not grow with the stride as the motion does, and key frames come
-  round faster: some clips are softened, and all are cut out and resized to a random scale.
+- *Sharpness.* The codec's and the shutter's blur does not grow with the stride as the motion does: some clips are
+  softened, and all are cut out and resized to a random scale.
+- *Key frames* come round faster at a larger stride, and even what stands still changes there: every frame has noise of
+  its own, of a strength of its own.
 
 Clips in which nothing moves give no row. The paper's second, contrastive term is left out.
 """
@@ -32,13 +34,14 @@ from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
 from mmssl.ops.augment import crop_resize, soften
+from mmssl.ops.frame_noise import check_levels, frame_noise
 from mmssl.ops.motion import UNIT
-from mmssl.ops.pace import paced, repeated_steps, uneven_steps
+from mmssl.ops.pace import paced, repeated_steps
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.context.looks import motion_of
+from mmssl.tasks.views import even_rows
 
-OFF = 1 / 3  # of a step: how far a frame may come early or late; a source of three times the rate just keeps it
 STILL = 0.03  # of a large step: what changes less stands still; the codec leaves a trace even of repeated frames
 
 
@@ -56,8 +59,8 @@ class PaceExample(NamedTuple):
 class PacePrediction(PretextTask[Batch, PaceExample]):
     """How fast a clip is played: the stride of its frames.
 
-    The rate of `picture` should be the source's own, or at most a third of it: in between, frames cannot come evenly,
-    and such clips are left out.
+    The rate of `picture` should be that of the films, or a whole share of it: else frames cannot come evenly, and such
+    clips are left out (`even_clips` tells how many are not).
 
     Args:
         picture: the frames that are taken from; at least (frames - 1) * paces + 1.
@@ -70,7 +73,8 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: spread of their offset, in full scales.
         jittered: share of clips whose frames get them.
         softened: share of clips that are softened.
-        uneven: share of the steps between frames that may be off by more than a third of a step.
+        noise: (least, most) standard deviation of each frame's own noise in grey levels; see `ops.frame_noise`.
+        uneven: share of the steps between frames that may be off by more than 3 % of a step.
         repeated: share of the steps in which nothing may change while things move at others.
         motion_threshold: how much has to change from one frame to the next for a clip to count, mean over the span of
             the mean absolute difference in grey ranges (255 is 1) after the contrast was brought to 0.2.
@@ -95,6 +99,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         offset: float = 0.05,
         jittered: float = 0.8,
         softened: float = 0.3,
+        noise: tuple[float, float] = (4.0, 20.0),
         uneven: float = 0.0,
         repeated: float = 0.15,
         motion_threshold: float = 0.005,
@@ -116,6 +121,7 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         self.frames, self.paces, self.shown = frames, paces, shown
         self.crop = crop
         self.gain, self.offset, self.jittered, self.softened = gain, offset, jittered, softened
+        self.noise = check_levels("pace_prediction", noise)
         self.uneven, self.repeated = uneven, repeated
         self.motion_threshold = motion_threshold
         self.dropout = dropout
@@ -139,15 +145,16 @@ class PacePrediction(PretextTask[Batch, PaceExample]):
         motion = motion_of(frames, side)
         steps = motion.distances.diagonal(offset=1, dim1=1, dim2=2)
         moves = steps.sum(dim=1) >= self.motion_threshold * UNIT * steps.shape[1]
-        times = batch.frame_times_at(batch.times(self.picture))
-        even = (uneven_steps(times, self.picture.rate, OFF) <= self.uneven) & (
-            repeated_steps(steps, STILL) <= self.repeated
-        )
+        even = even_rows(batch, batch.times(self.picture), self.picture.rate, self.uneven)
+        even = even & (repeated_steps(steps, STILL) <= self.repeated)
 
         label = draws.permutation("pace", self.paces)[:, : self.shown]
         chosen = self.index[label] + draws.integers("start", self.places, (self.shown,))[:, :, None]
         each = torch.arange(rows, device=batch.device)[:, None, None]
         clips = frames[each, chosen].flatten(0, 1).float() / 255  # [K B, F, 3, H, W]
+        # Before anything is softened or cut out, as what it hides was.
+        noisy = clips.unflatten(0, (rows, self.shown)).flatten(1, 2)
+        clips = frame_noise(noisy, draws, "noise", self.noise).reshape(clips.shape)
         clips = self._jitter(clips, draws)
         # A square of a random size anywhere, in fractions of each side; all frames of a clip alike.
         share = draws.uniform("size", (self.shown,), *self.crop) * min(height, width)

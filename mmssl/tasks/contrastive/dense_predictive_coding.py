@@ -7,7 +7,9 @@ the feature of the next block from its state, which the ConvGRU reads in turn, a
 own feature among those of all clips, steps and places of the gathered batch, by plain dot products.
 
 Shortcuts that are closed: each block has its own gain, offset and, in half of the cases, one colour channel only,
-constant over its frames, so that no tint tells blocks of a clip from others; several steps are predicted; nothing in
+constant over its frames, so that no tint tells blocks of a clip from others; each frame has noise of its own, since
+key frames of the codec, where even what stands still changes, come round with the blocks; clips whose frames come in an
+uneven rhythm, which goes on from block to block, give no row; several steps are predicted; nothing in
 the encoders or heads takes statistics over blocks or clips.
 
 How it is judged. Where a feature lies can be told from the encoder's padding alone, and whole clips are told apart by
@@ -34,13 +36,13 @@ from mmssl.errors import UserError
 from mmssl.losses.dense_nce import dense_nce
 from mmssl.nn.conv_gru import ConvGRUCell
 from mmssl.nn.encoders import Encoders
-from mmssl.ops.augment import colour_jitter
 from mmssl.ops.channel_split import one_channel
 from mmssl.ops.crops import mirror
+from mmssl.ops.frame_noise import check_levels, frame_noise
 from mmssl.ops.partners import ring_others, top_rate
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
-from mmssl.tasks.views import inside
+from mmssl.tasks.views import even_rows, inside
 
 STEPS = 3  # blocks that are predicted; the score's candidates depend on it
 CLIPS = 4  # clips among the score's candidates, the own one among them
@@ -52,7 +54,8 @@ class BlocksExample(NamedTuple):
     seen: torch.Tensor  # float32 [B, S, 3, F, H, W] in [0, 1]
     next: torch.Tensor  # float32 [B, 3, 3, F, H, W] in [0, 1], the three blocks behind them
     drawn: torch.Tensor  # float64 [B], which other clips are among the score's candidates
-    weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short
+    weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short or uneven
+    valid: torch.Tensor  # float32 [B], 0 only without a picture, or where the clip is too short
 
 
 class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
@@ -61,7 +64,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
     Args:
         seen: blocks that are seen.
         frames: frames a block.
-        rate: frames a second.
+        rate: frames a second; that of the films, or a whole share of it: others are left out (`even_clips`).
         size: (height, width) of the decoded frames.
         width: channels of features and predictions.
         memory: slots of the memory that predictions are read from; 0 for none (DPC).
@@ -69,6 +72,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         grid: most places a side; finer maps are averaged to it.
         jitter: spread of a block's gain about 1; its offset has a third of it. 0 leaves colours as they are.
         split: probability that a block keeps one colour channel only.
+        noise: (least, most) standard deviation of each frame's own noise in grey levels; see `ops.frame_noise`.
     """
 
     uses: ClassVar = {"video": "video"}
@@ -90,6 +94,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         grid: int = 8,
         jitter: float = 0.2,
         split: float = 0.5,
+        noise: tuple[float, float] = (4.0, 20.0),
     ) -> None:
         super().__init__()
         if seen < 1 or frames < 1 or memory < 0 or grid < 1:
@@ -99,6 +104,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         self.window = Window(picture=self.picture, size=size)
         self.width, self.memory_slots, self.kernel, self.grid = width, memory, kernel, grid
         self.jitter, self.split = jitter, split
+        self.noise = check_levels("dense_predictive_coding", noise)
 
     def setup(self, encoders: Encoders) -> None:
         """The entry to the features, the ConvGRU, the predictor and the memory."""
@@ -119,18 +125,23 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         film = batch.frames_at(times)
         count, blocks = len(film), self.seen + STEPS
         film = mirror(film, draws.bernoulli("mirror", 0.5))
+        # A key frame of the codec comes round in the same block of every three or so, which would tell the step.
+        film = frame_noise(film.float() / 255, draws, "noise", self.noise)
         film = film.reshape(count * blocks, self.frames, *film.shape[2:])
         channel = draws.integers("channel", 3, (blocks,)).flatten()[:, None].expand(-1, self.frames)
         split = draws.bernoulli("split", self.split, (blocks,)).flatten()
         film = torch.where(split[:, None, None, None, None], one_channel(film, channel), film)
         gain = draws.uniform("gain", (blocks, 3), 1 - self.jitter, 1 + self.jitter).flatten(0, 1)
         offset = draws.uniform("offset", (blocks, 3), -self.jitter / 3, self.jitter / 3).flatten(0, 1)
-        film = colour_jitter(film, gain, offset).transpose(1, 2).unflatten(0, (count, blocks))
+        gain, offset = (x.float()[:, None, :, None, None] for x in (gain, offset))
+        film = (film * gain + offset).clamp(0.0, 1.0).transpose(1, 2).unflatten(0, (count, blocks))
+        valid = valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds)
         return BlocksExample(
             seen=film[:, : self.seen],
             next=film[:, self.seen :],
             drawn=draws.uniform("others"),
-            weight=valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds),
+            weight=valid * even_rows(batch, times, self.picture.rate),
+            valid=valid,
         )
 
     def features(self, blocks: torch.Tensor, encoders: Encoders) -> torch.Tensor:
@@ -172,7 +183,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
             metrics = self._metrics(made.detach(), candidates.detach(), weight, drawn)
         return Outcome(
             losses={"nce": global_mean(loss.unflatten(0, (len(made), -1)).mean(dim=1), example.weight)},
-            metrics=metrics,
+            metrics=metrics | {"even_clips": rate(example.weight > 0, example.valid)},
         )
 
     @torch.no_grad()

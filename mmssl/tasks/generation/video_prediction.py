@@ -40,7 +40,7 @@ from mmssl.nn.simvp import SimVP
 from mmssl.ops.crops import mirror
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
-from mmssl.tasks.views import inside
+from mmssl.tasks.views import goes_on, inside
 
 NETWORKS: dict[str, type[nn.Module]] = {"simvp": SimVP, "mcnet": MCNet, "conv_lstm": ConvLSTM}
 BEST_PSNR = 60.0  # decibels; equal pictures, whose PSNR is infinite, count with this
@@ -54,7 +54,7 @@ class PredictionExample(NamedTuple):
 
     past: torch.Tensor  # float32 [B, 3, T, H, W] in [0, 1], the last of them being what a copy would show
     future: torch.Tensor  # float32 [B, K, 3, H, W] in [0, 1]
-    weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short
+    weight: torch.Tensor  # float32 [B], 0 without a picture, or where it ends too early
 
 
 class VideoPrediction(PretextTask[Batch, PredictionExample]):
@@ -146,7 +146,7 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
             order = draws.permutation("shuffle", self.frames - 1)
             rows = torch.arange(len(film), device=film.device)[:, None]
             past = torch.cat([past[rows, order], past[:, -1:]], dim=1)
-        whole = inside(batch, times[:, 0], self.picture.seconds)
+        whole = inside(batch, times[:, 0], self.picture.seconds) & goes_on(batch, times)
         return PredictionExample(
             past=past.transpose(1, 2).contiguous(),
             future=future.contiguous(),

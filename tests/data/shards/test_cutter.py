@@ -89,6 +89,42 @@ def test_constant_rate_takes_the_frame_shown_in_the_middle_of_each_interval(tmp_
     assert [media.number_of(picture) for picture in pictures(clip)] == [i // 2 for i in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("fps", "every", "rate"),
+    [
+        (25, 2, 12.5),
+        (30, 2, 15),
+        (24, 2, 12),
+        (30000 / 1001, 2, 15000 / 1001),
+        (50, 4, 12.5),
+        (60, 5, 12),
+        (12.5, 1, 12.5),
+    ],
+)
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_a_constant_rate_is_shared_out_evenly(tmp_path, fps, every, rate, container):
+    """No clip moves on by 2, 2, 3, 2 and 3 frames of its source; the rate of the clip says how many it has."""
+    path = media.numbered(tmp_path / f"n.{container}", frames=100, fps=fps, size=(32, 64))
+    clips, _ = cut(path, BuildSettings(short_side=32, clip_seconds=1.3, min_seconds=0.5))
+    for clip in clips:
+        steps = np.diff([media.number_of(picture) for picture in pictures(clip)])
+        assert set(steps) == {every}
+        assert describe(clip)["frame_rate"] == pytest.approx(rate)
+        assert np.allclose(np.diff(media.measure(clip.members["mp4"]).frame_times), 1 / rate, atol=2e-4)
+    assert len(clips) >= 1
+
+
+def test_exactly_the_wanted_rate_and_other_sources_are_as_they_were(tmp_path):
+    path = media.numbered(tmp_path / "n.mp4", frames=60, fps=30, size=(32, 64))
+    (clip,), _ = cut(path, BuildSettings(short_side=32, even_rate=False))
+    assert describe(clip)["frame_rate"] == 12.5
+    assert set(np.diff([media.number_of(picture) for picture in pictures(clip)])) == {2, 3}
+    for name, options in {"slow": {"fps": 10}, "variable": {"fps": 30, "variable_rate": True}}.items():
+        path = media.numbered(tmp_path / f"{name}.mp4", frames=60, size=(32, 64), **options)
+        (clip,), _ = cut(path, BuildSettings(short_side=32))
+        assert describe(clip)["frame_rate"] == 12.5, name
+
+
 def test_own_rate_keeps_every_frame_at_its_time(tmp_path):
     path = media.numbered(tmp_path / "n.mkv", frames=50, fps=25, variable_rate=True)
     (clip,), _ = cut(path, BuildSettings(short_side=64, frame_rate=None))

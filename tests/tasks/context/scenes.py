@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -42,6 +44,17 @@ def picture_batch(frames: np.ndarray, *, epoch: int = 0, first: int = 0, span: S
         token_ids=torch.zeros(count, 0, 0, dtype=torch.long),
         token_mask=torch.zeros(count, 0, 0, dtype=torch.bool),
     )
+
+
+def timed(batch: Batch, frame_times: np.ndarray) -> Batch:
+    """The batch, the frame at place t of its span having begun at frame_times[t], float64 [T] seconds."""
+    times = torch.from_numpy(frame_times).expand(len(batch), 1, -1).contiguous()
+    return dataclasses.replace(batch, frame_times=times, _made={})
+
+
+def camera_times(span: Span, rate: float) -> np.ndarray:
+    """Float64 [T]: when the pictures of a camera of `rate` pictures a second began that a span shows."""
+    return np.asarray(np.floor(np.arange(span.count) / span.rate * rate + 1e-6) / rate)
 
 
 def _ground(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

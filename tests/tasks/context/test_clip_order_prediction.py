@@ -14,7 +14,7 @@ import torch
 from mmssl.clip import Span
 from mmssl.tasks.base import Moment, MultiTask
 from mmssl.tasks.context.clip_order_prediction import ClipOrderExample, ClipOrderPrediction
-from tests.tasks.context.scenes import SPAN, moving_discs, picture_batch, still_films
+from tests.tasks.context.scenes import SPAN, camera_times, moving_discs, picture_batch, still_films, timed
 from tests.tasks.context.training import small_bundle, train_and_score
 
 MOMENT = Moment(0, 1, 0, 0.0)
@@ -110,10 +110,36 @@ def test_a_film_that_turns_back_gives_no_row() -> None:
 
 def test_a_film_that_is_too_short_gives_no_row() -> None:
     batch = picture_batch(moving_discs(4, 0))
-    batch = dataclasses.replace(batch, duration=torch.tensor([3.0, 2.95, 2.5, 1.0], dtype=torch.float64), _made={})
+    batch = dataclasses.replace(batch, duration=torch.tensor([3.0, 2.9995, 2.96, 1.0], dtype=torch.float64), _made={})
     wanted = batch.times(SPAN)[:, None]
     batch = dataclasses.replace(batch, wanted_times=wanted, _made={})
     assert task_of().pretext(batch, batch.draws("t"), MOMENT).valid.tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept"), [(12.5, 1), (25.0, 1), (37.5, 1), (24.0, 0), (30.0, 0), (120.0, 0), (10.0, 0)]
+)
+def test_frames_in_an_uneven_rhythm_give_no_row(rate: float, kept: int) -> None:
+    """A film of 30 frames a second at 12.5 moves on by 2, 2, 3, 2, 3 frames, and which comes next tells the order."""
+    span = Span(2.56, 12.5)
+    task = task_of(picture=span, frames=8, interval=4)
+    batch = timed(picture_batch(moving_discs(4, 0, span=span), span=span), camera_times(span, rate))
+    example = task.pretext(batch, batch.draws("t"), MOMENT)
+    assert example.weight.tolist() == example.even.tolist() == [kept] * 4
+    assert example.valid.tolist() == [1] * 4
+    _, outcome = MultiTask(small_bundle(modality="video"), {"t": task})(batch, MOMENT)
+    counts = {name: [float(x) for x in outcome["t"].metrics[name]] for name in ("even_clips", "used_clips")}
+    assert counts == {"even_clips": [4 * kept, 4], "used_clips": [4 * kept, 4]}
+
+
+def test_one_repeated_frame_at_the_end_gives_no_row() -> None:
+    """At 25 frames a second the last clip alone would end in a frame that stands still."""
+    span = Span(2.56, 25.0)
+    batch = picture_batch(moving_discs(4, 0, span=span), span=span)
+    ended = timed(batch, np.minimum(np.arange(span.count), span.count - 2) / 25)
+    for shown, kept in ((batch, 1), (ended, 0)):
+        example = task_of(picture=span, frames=16, interval=8).pretext(shown, shown.draws("t"), MOMENT)
+        assert example.weight.tolist() == [kept] * 4
 
 
 def test_controls_of_law_6_on_discs() -> None:
@@ -145,7 +171,7 @@ def test_motion_of_which_no_clip_shows_the_direction_leaves_two_orders_alike() -
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 clips of 16 frames with 8 between need 64 frames, the span holds 24"):
+    with pytest.raises(ValueError, match="3 clips of 8 frames with 4 between need 32 frames, the span holds 24"):
         ClipOrderPrediction(picture=Span(3.0, 8.0))
     with pytest.raises(ValueError, match="interval must be at least 1, got 0"):
         ClipOrderPrediction(interval=0)

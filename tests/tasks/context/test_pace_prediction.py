@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -14,7 +13,7 @@ from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.tasks.base import Moment
 from mmssl.tasks.context.pace_prediction import PaceExample, PacePrediction
-from tests.tasks.context.scenes import SPAN, held_noise, moving_discs, picture_batch, still_films
+from tests.tasks.context.scenes import SPAN, held_noise, moving_discs, picture_batch, still_films, timed
 from tests.tasks.context.training import train_and_score
 
 MOMENT = Moment(0, 1, 0, 0.0)
@@ -29,13 +28,6 @@ def example_of(task: PacePrediction, batch: Batch) -> PaceExample:
     return task.pretext(batch, batch.draws("pace_prediction"), MOMENT)
 
 
-def with_frame_times(films: np.ndarray, frame_times: np.ndarray) -> Batch:
-    """Films of which frame t was taken at frame_times[t], float64 [T]."""
-    batch = picture_batch(films)
-    times = torch.from_numpy(frame_times).expand(len(films), 1, -1).contiguous()
-    return dataclasses.replace(batch, frame_times=times, _made={})
-
-
 def test_frames_have_the_stride_of_the_label_and_never_come_round_again() -> None:
     example = example_of(task_of(shown=4), picture_batch(moving_discs(200, 0)))
     assert torch.equal(example.label.sort(dim=1).values, torch.arange(4).expand(200, 4))
@@ -47,7 +39,7 @@ def test_frames_have_the_stride_of_the_label_and_never_come_round_again() -> Non
 def test_frames_shown_are_those_chosen() -> None:
     """Every frame is as bright as its number says."""
     films = np.broadcast_to(np.arange(24, dtype=np.uint8)[:, None, None, None] * 10, (50, 24, 3, 32, 32)).copy()
-    example = example_of(task_of(shown=2, jittered=0.0, **OPEN), picture_batch(films))
+    example = example_of(task_of(shown=2, jittered=0.0, noise=(0.0, 0.0), **OPEN), picture_batch(films))
     number = (example.clips[:, 0, :, 0, 0] * 25.5).round().long().reshape(50, 2, 6)
     assert torch.equal(number, example.chosen)
 
@@ -67,13 +59,14 @@ def test_every_pace_is_seen_about_the_same_instants() -> None:
 
 def test_looks_are_drawn_for_each_frame_and_each_clip() -> None:
     films = still_films(60, 0)
-    example = example_of(task_of(softened=0.0, jittered=1.0, **OPEN), picture_batch(films))
+    quiet = OPEN | {"noise": (0.0, 0.0)}
+    example = example_of(task_of(softened=0.0, jittered=1.0, **quiet), picture_batch(films))
     brightness = example.clips.mean(dim=(3, 4))  # [B, 3, F]
     assert float(brightness.std(dim=2).mean()) > 0.01
-    plain = example_of(task_of(softened=0.0, jittered=0.0, **OPEN), picture_batch(films))
+    plain = example_of(task_of(softened=0.0, jittered=0.0, **quiet), picture_batch(films))
     assert torch.equal(plain.clips, plain.clips[:, :, :1].expand_as(plain.clips))  # one size and corner a clip
     assert len({tuple(clip[0, 0, :2].flatten().tolist()) for clip in plain.clips}) == 60
-    soft = example_of(task_of(softened=1.0, jittered=0.0, **OPEN), picture_batch(films))
+    soft = example_of(task_of(softened=1.0, jittered=0.0, **quiet), picture_batch(films))
     assert float(soft.clips.diff(dim=4).abs().mean()) < 0.9 * float(plain.clips.diff(dim=4).abs().mean())
 
 
@@ -87,7 +80,7 @@ def test_repeated_frames_give_the_pace_away_where_they_are_let_in() -> None:
 
 @pytest.mark.parametrize("held", [2, 3, 4])
 def test_films_of_fewer_frames_than_asked_for_are_left_out(held: int) -> None:
-    batch = with_frame_times(held_noise(8, 0, held=held), np.arange(24) // held * held / SPAN.rate)
+    batch = timed(picture_batch(held_noise(8, 0, held=held)), np.arange(24) // held * held / SPAN.rate)
     example = example_of(task_of(), batch)
     assert example.even.tolist() == example.weight.tolist() == [0] * 8
     assert example.valid.tolist() == [1] * 8
@@ -103,14 +96,15 @@ def test_without_repeats_noise_tells_no_pace() -> None:
     [
         (np.arange(24) / 8, 1),  # the rate asked for
         (np.floor(np.arange(24) / 8 * 24) / 24, 1),  # three times as many
-        (np.floor(np.arange(24) / 8 * 30) / 30, 1),  # 30 a second: 3 or 4 frames on, a third of a step off at most
+        (np.floor(np.arange(24) / 8 * 1000) / 1000, 1),  # time stamps that are rounded to milliseconds
+        (np.floor(np.arange(24) / 8 * 30) / 30, 0),  # 30 a second: 3 or 4 frames on, a rhythm that tells the pace
         (np.floor(np.arange(24) / 8 * 7.5) / 7.5, 0),  # a little fewer: one frame is shown twice
         (np.floor(np.arange(24) / 8 * 12.5) / 12.5, 0),  # one frame on, or two
         (np.minimum(np.arange(24), 20) / 8, 0),  # the film ends
     ],
 )
 def test_times_of_the_frames_say_who_is_left_out(times: np.ndarray, kept: int) -> None:
-    batch = with_frame_times(moving_discs(4, 0), times)
+    batch = timed(picture_batch(moving_discs(4, 0)), times)
     for shown in (1, 4):
         assert example_of(task_of(shown=shown), batch).weight.tolist() == [kept] * 4
 

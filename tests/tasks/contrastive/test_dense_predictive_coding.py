@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Control, Moment, MultiTask, Outcome
 from mmssl.tasks.contrastive.dense_predictive_coding import DensePredictiveCoding
 from tests.batches import small_encoders
-from tests.tasks.context.scenes import moving_discs, picture_batch, still_films
+from tests.tasks.context.scenes import camera_times, moving_discs, picture_batch, still_films, timed
 from tests.tasks.fitting import fit
 
 MOMENT = Moment(0, 1, 0, 0.0)
@@ -74,7 +75,7 @@ def test_no_receptive_field_reaches_over_into_another_block() -> None:
 
 
 def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
-    task = coding_task(split=0.0)
+    task = coding_task(split=0.0, noise=(0.0, 0.0))
     batch = films(task, 4, 0)
     batch.frames.fill_(128)
     example = task.pretext(batch, batch.draws("x"), MOMENT)
@@ -83,7 +84,7 @@ def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
     tints = blocks.flatten(3)
     assert torch.equal(tints.amin(dim=3), tints.amax(dim=3))  # one over the frames and places of a block
     assert float((tints[:, 1:, :, 0] - tints[:, :-1, :, 0]).abs().amax(dim=2).min()) > 0.001  # another in each
-    plain = coding_task(jitter=0.0, split=0.0)
+    plain = coding_task(jitter=0.0, split=0.0, noise=(0.0, 0.0))
     batch = films(plain, 4, 0)
     draws = batch.draws("x")
     example = plain.pretext(batch, draws, MOMENT)
@@ -91,6 +92,23 @@ def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
     mirrored = draws.bernoulli("mirror", 0.5)[:, None, None, None, None]
     wanted = torch.where(mirrored, batch.frames[:, 0].flip(-1), batch.frames[:, 0]).float() / 255
     torch.testing.assert_close(film, wanted)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(12.5, 1), (25.0, 1), (24.0, 0), (30.0, 0), (120.0, 0), (10.0, 0)])
+def test_frames_in_an_uneven_rhythm_give_no_row(rate: float, kept: int) -> None:
+    """The rhythm of a film of 30 frames a second goes on from the seen blocks to the predicted ones, and tells them."""
+    task = coding_task()
+    batch = timed(films(task, 4, 0), camera_times(task.picture, rate))
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    assert example.weight.tolist() == [kept] * 4
+    assert [float(x) for x in score(multitask_of(task), batch).metrics["even_clips"]] == [4 * kept, 4]
+
+
+def test_a_film_that_has_ended_gives_no_row() -> None:
+    task = coding_task(rate=25.0)
+    times = np.minimum(np.arange(task.picture.count), task.picture.count - 2) / 25
+    batch = timed(films(task, 4, 0), times)
+    assert task.pretext(batch, batch.draws("x"), MOMENT).weight.tolist() == [0] * 4
 
 
 def test_half_of_the_blocks_keep_one_channel() -> None:
@@ -211,7 +229,7 @@ def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() 
     """Law 6, in a moment: twice 1/12 and more on true films; blinded, or with the futures of others, at it."""
     task = coding_task()
     held_out = films(task, 128, 2)
-    true = score(train(task, 70), held_out)
+    true = score(train(task, 100), held_out)
     blind = score(train(coding_task(), 12, "blind"), held_out)
     broken = score(train(coding_task(), 20, "broken_pairs"), held_out)
     assert mean(true, "top1") > 2 * FLOOR

@@ -106,7 +106,7 @@ def test_what_lies_behind_the_end_of_a_short_clip_takes_no_part() -> None:
     batch = world.batch(range(64))
     example = task.pretext(batch, batch.draws("task"), LATE)
     a, _ = sub_clip_starts(batch, task.picture, 1.0, 0.5)
-    inside = a + 1.0 <= batch.duration + 0.1
+    inside = a + 1.0 <= batch.duration + 1e-3
     assert 5 < int(inside[:32].sum()) < 27
     assert torch.equal(example.weight > 0, inside)
     assert not bool((example.told & inside)[:32].any())  # where the first is inside, the second is not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from mmssl.tasks.base import Control, Moment, MultiTask, Outcome
 from mmssl.tasks.generation.video_prediction import NETWORKS, VideoPrediction
 from tests.batches import World, small_encoders
 from tests.contract.rows import changed, take_rows
-from tests.tasks.context.scenes import moving_discs, picture_batch, still_films
+from tests.tasks.context.scenes import moving_discs, picture_batch, still_films, timed
 from tests.tasks.fitting import fit
 
 MOMENT = Moment(1, 1, 0, 1.0)
@@ -151,6 +152,14 @@ def test_a_clip_shorter_than_its_window_is_no_row() -> None:
     batch = world.batch(range(4))
     assert task.pretext(batch, batch.draws("x"), MOMENT).weight.tolist() == [1, 0, 1, 1]
     assert task.pretext(changed(take_rows(batch, [1])), batch.draws("x"), MOMENT).weight.tolist()[0] == 0
+
+
+def test_a_future_that_ends_in_a_repeated_frame_is_no_row() -> None:
+    task = prediction_task(rate=25.0)
+    last = task.picture.count - 1
+    for left, kept in ((0, 1), (1, 0), (3, 0)):
+        batch = timed(films(task, 4, 0), np.minimum(np.arange(last + 1), last - left) / 25)
+        assert task.pretext(batch, batch.draws("x"), MOMENT).weight.tolist() == [kept] * 4
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
