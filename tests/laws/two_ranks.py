@@ -29,7 +29,10 @@ NO_NEGATIVES = [name for name, task in TASKS.items() if not task.negatives]
 LACKING = {"sound": [1, 4, 5, 6, 7], "text": [2, 6]}
 HOLES = [3, 5]
 #: so that every clip takes part where none is lacking: micro-batches of unequal numbers of rows are no one batch
-SETTINGS: dict[str, dict[str, Any]] = {"pace_prediction": {"repeated": 1.0}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "pace_prediction": {"repeated": 1.0},
+    "video_colorization": {"clusters": 64},
+}  # several colours in each
 
 
 def multitask() -> MultiTask:

@@ -94,7 +94,9 @@ def told_pace(**settings: Any) -> float:
     return float((forest.predict(seen[1]) == labels[1]).mean())
 
 
-@pytest.mark.parametrize(("told", "open_", "floor"), [(told_step, 0.43, 1 / 3), (told_pace, 0.4, 1 / 4)])
+@pytest.mark.parametrize(
+    ("told", "open_", "floor"), [pytest.param(told_step, 0.43, 1 / 3, marks=pytest.mark.slow), (told_pace, 0.4, 1 / 4)]
+)
 def test_noise_of_each_frame_hides_key_frames(told: Any, open_: float, floor: float) -> None:
     assert told(noise=SILENT) > open_
     assert told() < floor + 0.07
