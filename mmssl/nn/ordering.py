@@ -52,13 +52,24 @@ class PlacedFeature(nn.Module):
         return torch.as_tensor(self.join(torch.cat([features.pooled, cells.flatten(1)], dim=1)))
 
 
-def without_common(parts: torch.Tensor, norm: nn.LayerNorm, of: int | None = None) -> torch.Tensor:
-    """Vectors [B, n, width] less what the first `of` parts of a clip (all n) have in common, normalised.
+def without_common(parts: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+    """Vectors [B, n, width] less what the n parts of a clip have in common, normalised.
 
-    The common part says nothing of the order and would drown what does. All n may take part only where every order
-    shows all of them; else their mean tells of the parts that are not shown.
+    The common part says nothing of the order and would drown what does. Only for where every order shows all parts:
+    their mean tells of those that are not shown.
     """
-    return torch.as_tensor(norm(parts - parts[:, :of].mean(dim=1, keepdim=True)))
+    return torch.as_tensor(norm(parts - parts.mean(dim=1, keepdim=True)))
+
+
+def about_the_ends(parts: torch.Tensor) -> torch.Tensor:
+    """Vectors [B, n, width] about the middle of the first two, which are the ends, in units of half their distance.
+
+    Float32. The ends come out opposite and of length 1 a channel (root mean square); what lies between them is short.
+    """
+    with torch.autocast(parts.device.type, enabled=False):
+        about = parts.float() - parts[:, :2].float().mean(dim=1, keepdim=True)
+        size = about[:, 0].square().mean(dim=1).add(1e-6).sqrt()
+        return torch.as_tensor(about / size[:, None, None])
 
 
 class OrderClassifier(nn.Module):

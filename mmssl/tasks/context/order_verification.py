@@ -14,16 +14,18 @@ crop jitters by itself and is brought to one mean and contrast (no camera drift 
 Departures from the paper:
 
 - Motion is measured by differences of frames in the busiest square, not by optical flow.
-- The encoder's map enters beside the pooled vector, and what the outer frames b and d have in common is taken off:
-  the mean of all shown frames would tell of the other triples' middles, and two false ones that are one frame would
-  give themselves away. The head sees the differences between the frames beside the frames.
+- The encoder's map enters beside the pooled vector. Frames are told about the middle of the outer two, in units of
+  their distance: a mean of all shown frames would tell of the other triples' middles, and two false ones that are one
+  frame would give themselves away. The head sees the differences between the frames beside the frames.
 - One true triple and `wrong` false ones of each pair are shown, since only the small head runs again; in training they
-  are a quarter to three quarters, the paper's best share. The score is the balanced accuracy of the likelier class
-  (plain accuracy would be 0.75 for "always false"); `auc` beside it does not depend on a threshold.
+  are a quarter to three quarters, the paper's best share. The score is the balanced accuracy of the class that were
+  the likelier if both were as frequent (plain accuracy would be 0.75 for "always false"); `auc` beside it does not
+  depend on a threshold.
 """
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -34,7 +36,7 @@ from mmssl.batch import Batch
 from mmssl.clip import Span, Window
 from mmssl.distributed import global_mean
 from mmssl.nn.encoders import Encoders
-from mmssl.nn.ordering import PlacedFeature, without_common
+from mmssl.nn.ordering import PlacedFeature, about_the_ends
 from mmssl.ops.motion import UNIT, beside, frame_pairs, seen_in_order, unlike_both
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
@@ -126,7 +128,6 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
     def setup(self, encoders: Encoders) -> None:
         """The frame layer, and two layers on three presented frames and their differences."""
         self.feature = PlacedFeature(encoders["image"], self.side, self.width)
-        self.norm = nn.LayerNorm(self.width)
         self.head = nn.Sequential(nn.Linear(6 * self.width, self.width), nn.ReLU(), nn.Linear(self.width, 2))
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> VerificationExample:
@@ -176,13 +177,14 @@ class OrderVerification(PretextTask[Batch, VerificationExample]):
         """Cross-entropy of true and false triples, averaged over the valid clips of all ranks."""
         clips, shown = example.label.shape
         parts = torch.relu(self.feature(encoders.encode("image", example.frames)))
-        parts = without_common(parts.reshape(clips, 3 + self.wrong, -1), self.norm, of=2)
+        parts = about_the_ends(parts.reshape(clips, 3 + self.wrong, -1))
         rows = torch.arange(clips, device=parts.device)[:, None]
         first, middle, last = (parts[rows, example.triple[:, :, slot]] for slot in range(3))  # [B, 1 + W, width]
         changes = [(first - middle).abs(), (middle - last).abs(), (first - last).abs()]
         logits = self.head(torch.cat([first, middle, last, *changes], dim=2)).float()
         loss = functional.cross_entropy(logits.flatten(0, 1), example.label.flatten(), reduction="none")
-        margin = (logits[..., 1] - logits[..., 0]).detach()
+        # What the shares of true and false triples add to every answer is taken off.
+        margin = (logits[..., 1] - logits[..., 0]).detach() + math.log(self.wrong)
         return Outcome(
             losses={"cross_entropy": global_mean(loss.reshape(clips, shown).mean(dim=1), example.weight)},
             metrics={
