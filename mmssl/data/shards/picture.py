@@ -11,21 +11,11 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from mmssl.data.media import MediaError, matrix_of
+from mmssl.data.decode.fitting import matrix_for
+from mmssl.data.media import MediaError
 from mmssl.data.shards.settings import BuildSettings
 
 TIE_SECONDS = 1e-3
-
-# FFmpeg's AVColorSpace -> the matrix that swscale is told; others are left to it
-_MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +92,7 @@ class PictureFitter:
             width=geometry.scaled[1],
             height=geometry.scaled[0],
             format="yuv420p",
-            src_colorspace=_MATRICES.get(matrix_of(frame)),
+            src_colorspace=matrix_for(frame),
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
             interpolation=Interpolation.BICUBIC,
