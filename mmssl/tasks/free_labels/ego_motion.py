@@ -21,7 +21,7 @@ frame, so that nothing beyond its border is ever seen: repeated edges would tell
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
@@ -60,14 +60,6 @@ WARP = (0.07, 0.07, 0.1, 0.15)
 #: standard deviations expected before any motion was seen: metres and radians; shares of the side and radians
 POSE_SCALES = (0.05, 0.03, 0.05, 0.01, 0.006)
 SIMILARITY_SCALES = (0.02, 0.02, 0.02, 0.02)
-
-
-def in_shares(
-    change: Callable[..., torch.Tensor], *motions: torch.Tensor, size: tuple[int, int] | torch.Size
-) -> torch.Tensor:
-    """What `change` makes of similarities whose shifts are shares of the (height, width) `size`; likewise in shares."""
-    sides = torch.tensor([size[1], size[0], 1.0, 1.0], dtype=torch.float64, device=motions[0].device)
-    return change(*(motion * sides for motion in motions)) / sides
 
 
 @lru_cache(maxsize=16)
@@ -223,7 +215,9 @@ class EgoMotion(PretextTask[Batch, EgoMotionExample]):
             # Behind the clip's end the last field is repeated beside a frame that stands still.
             valid = valid * (known_share > 0.5) * (pair[:, 1] < batch.duration)
         if self.motion_from != "pose":
-            backwards = in_shares(inverse_similarity, motion, size=frames.shape[-2:])
+            height, width = frames.shape[-2:]
+            sides = torch.tensor([width, height, 1.0, 1.0], dtype=torch.float64, device=batch.device)
+            backwards = inverse_similarity(motion * sides) / sides  # shifts are shares of the sides
         flip, turn = draws.bernoulli("mirror", 0.5), draws.bernoulli("exchange", 0.5)
         frames = torch.where(turn[:, None, None, None, None], frames.flip(1), frames)
         motion = torch.where(turn[:, None], backwards, motion)
