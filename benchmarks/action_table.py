@@ -76,7 +76,8 @@ def probe_all(runs: dict[str, dict[int, Path]], encoder: str, options: argparse.
             size=options.size,
             views=options.views,
             batch_size=16,
-            workers=1,
+            workers=options.workers,
+            device=options.device,
             autocast=True,
         )
         for one in sets
@@ -89,7 +90,7 @@ def probe_all(runs: dict[str, dict[int, Path]], encoder: str, options: argparse.
     for name, built in chosen.items():
         trained, seeds = sorted(runs[name]), range(options.seeds)
         turns = [tables[name, trained[s % len(trained)]] for s in seeds]
-        scores = probe(turns, [tables[built, s] for s in seeds], clips)
+        scores = probe(turns, [tables[built, s] for s in seeds], clips, device=options.device)
         rows.append({"config": name, "encoder": encoder, "pretrainings": trained, **scores.as_dict()})
         print(f"{name:24} {encoder}: {rows[-1]['linear']['pretrained']['mean']:.3f}", flush=True)
     return rows
@@ -151,9 +152,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.0)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only-write", action="store_true")
     options = parser.parse_args()
-    about = environment(torch.device("cpu"), "bf16")
+    about = environment(torch.device(options.device), "bf16")
     runs = {n: r for n, r in found_runs(options.runs).items() if options.configs is None or n in options.configs}
     for encoder in [] if options.only_write else options.encoders:
         for row in probe_all(runs, encoder, options):

@@ -26,6 +26,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+import torch.utils.dlpack
 
 SIZES = {"small": (128, 170, 12.5, 12), "large": (720, 1280, 25.0, 25)}  # height, width, frames a second, GOP
 CLIP_SECONDS, WINDOW_FRAMES, WINDOW_RATE = 6.0, 16, 8.0
@@ -117,7 +118,8 @@ def nvdec_pyav(device: str) -> Way:
 
 def _nv12_to_rgb(frame: Any) -> torch.Tensor:
     """Uint8 [3, H, W] of a frame of NV12 planes in BT.601, limited range."""
-    luma, chroma = (torch.from_dlpack(plane) for plane in frame.planes)
+    # As capsules: `from_dlpack(plane)` would name torch's stream, which PyAV refuses.
+    luma, chroma = (torch.utils.dlpack.from_dlpack(plane.__dlpack__()) for plane in frame.planes)
     height, width = frame.height, frame.width
     luma = (luma.reshape(-1, luma.shape[1])[:height, :width].float() - 16) * (255 / 219)
     chroma = chroma.reshape(chroma.shape[0], -1, 2)[: (height + 1) // 2, : (width + 1) // 2].float() - 128

@@ -62,9 +62,11 @@ class Clips:
     Args:
         shards: whose clips.
         task: whose window is decoded.
+        device: where batches are handed out.
     """
 
-    def __init__(self, shards: str, task: AVLocalization) -> None:
+    def __init__(self, shards: str, task: AVLocalization, device: torch.device) -> None:
+        self.device = device
         stream = Stream(
             shards, task.window, 100, workers=1, rank=0, world=1, shuffle=False, repeat=False, anchor="centre"
         )
@@ -95,7 +97,7 @@ class Clips:
                 changes |= {n: tuple(values[row] for row in rows) for n, values in self._rows.items()}
                 changes |= {"seeds": torch.tensor([seeds[row] for row in rows]), "_made": {}, "counters": {}}
                 batch = Batch(**(self._same | changes))
-                yield batch, Truth(batch.keys, (None,) * len(rows), ({},) * len(rows))
+                yield batch.to(self.device), Truth(batch.keys, (None,) * len(rows), ({},) * len(rows))
             self.epoch += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,17 +136,24 @@ def train(config: PretrainConfig, clips: Clips, run: Path) -> float:
     run.mkdir(parents=True)
     settings: TrainSettings = config.train
     trainer = Trainer(
-        multitask, clips, settings, config.optimizer, run=run, seed=config.seed, console=Console(quiet=True)
+        multitask,
+        clips,
+        settings,
+        config.optimizer,
+        run=run,
+        seed=config.seed,
+        device=clips.device,
+        console=Console(quiet=True),
     )
     began = time.process_time()
     trainer.train()
     return time.process_time() - began
 
 
-def judge(run: Path, test: str, hard: str | None) -> dict[str, Any]:
+def judge(run: Path, test: str, hard: str | None, device: torch.device) -> dict[str, Any]:
     """The figures of one row."""
     encoders, head = Encoders.from_pretrained(run), Encoders.load_head(run, "av_localization")
-    scores = evaluate_localization(encoders, head, test, workers=0).as_dict()
+    scores = evaluate_localization(encoders, head, test, workers=0, device=device).as_dict()
     figures = ("peak_in_box", "ciou", "auc", "iou_fixed", "interval")
     found: dict[str, Any] = {
         "localization": {
@@ -153,7 +162,7 @@ def judge(run: Path, test: str, hard: str | None) -> dict[str, Any]:
         }
     }
     if hard is not None:
-        found["presence"] = evaluate_presence(encoders, head, hard, workers=0).as_dict()
+        found["presence"] = evaluate_presence(encoders, head, hard, workers=0, device=device).as_dict()
     return found
 
 
@@ -208,11 +217,12 @@ def main() -> None:
     if not options.table:
         if options.folder is None:
             parser.error("--folder is needed")
-        about = environment(torch.device("cpu"), "bf16")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        about = environment(device, "bf16")
         shards = options.folder / "shards"
         hard = None if options.hard is None else str(Path(options.hard) / "test-*.tar")
         with tempfile.TemporaryDirectory() as scratch:
-            clips = Clips(str(shards / "train-*.tar"), task_of(configured(options.rules[0], 0, 1)))
+            clips = Clips(str(shards / "train-*.tar"), task_of(configured(options.rules[0], 0, 1)), device)
             for seed in options.seeds:
                 for rule in options.rules:
                     run = (options.keep or Path(scratch)) / f"{rule}-{options.steps}-{seed}"
@@ -227,7 +237,7 @@ def main() -> None:
                         "steps": options.steps,
                         "clips": len(clips._rows["keys"]),
                         "cpu_seconds": round(seconds, 1),
-                        **judge(run, str(shards / "test-*.tar"), hard),
+                        **judge(run, str(shards / "test-*.tar"), hard, device),
                     }
                     RESULTS.parent.mkdir(exist_ok=True)
                     with open(RESULTS, "a", encoding="utf-8") as file:

@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -48,8 +49,8 @@ def table_configs() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in ("av", "demo"))
 
 
-def train(name: str, control: str, seed: int, options: argparse.Namespace) -> list[Row]:
-    """Train once; a row for each task that the config trains."""
+def arguments_of(name: str, control: str, seed: int, options: argparse.Namespace) -> tuple[Path, list[str]]:
+    """The run folder of a training, made free, and the arguments of `mmssl`."""
     run = options.runs / f"{name}-{control}-{seed}"
     shutil.rmtree(run, ignore_errors=True)
     settings = {
@@ -69,13 +70,11 @@ def train(name: str, control: str, seed: int, options: argparse.Namespace) -> li
         **({"train.steps": options.steps} if options.steps else {}),
     }
     flags = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
-    command = [sys.executable, "-m", "pipelines.cli", "pretrain", "--config", str(CONFIGS / f"{name}.yaml"), *flags]
-    began = time.monotonic()
-    cores = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // options.jobs, 1))} if options.jobs > 1 else {}
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | cores, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - began
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+    return run, ["pretrain", "--config", str(CONFIGS / f"{name}.yaml"), *flags]
+
+
+def rows_of(run: Path, name: str, control: str, seed: int, seconds: float) -> list[Row]:
+    """A row for each task of a finished training; what no probe needs of its folder is removed."""
     log = list(read_metrics(run / "metrics.jsonl"))
     steps = max(row["step"] for row in log)
     rows = [
@@ -96,6 +95,18 @@ def train(name: str, control: str, seed: int, options: argparse.Namespace) -> li
     else:
         shutil.rmtree(run)
     return rows
+
+
+def train(name: str, control: str, seed: int, options: argparse.Namespace) -> list[Row]:
+    """Train once, in a process of its own; a row for each task that the config trains."""
+    run, arguments = arguments_of(name, control, seed, options)
+    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    began = time.monotonic()
+    cores = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // options.jobs, 1))} if options.jobs > 1 else {}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | cores, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+    return rows_of(run, name, control, seed, time.monotonic() - began)
 
 
 def read_rows() -> list[Row]:
@@ -146,7 +157,9 @@ def table(rows: Sequence[Row]) -> str:
             f"{spread([r['ablated'] for r in true])} | {true[0]['steps']} | "
             f"{statistics.mean(r['seconds'] for r in true):.0f} | {len({r['seed'] for r in true})} |"
         )
-    return "\n".join(lines)
+    counts = Counter(device for (*_, device) in {(r["config"], r["control"], r["seed"], r["device"]) for r in rows})
+    told = ", ".join(f"{count} on {device}" for device, count in counts.most_common())
+    return "\n".join([*lines, "", f"Trainings behind this table: {told}."])
 
 
 def write(row: Row, about: dict[str, Any], options: argparse.Namespace) -> None:
@@ -179,7 +192,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="train again where the encoders of a done row are gone")
     parser.add_argument("--only-write", action="store_true", help="write the table of the rows there are")
     options = parser.parse_args()
-    about = environment(torch.device("cpu"), options.precision)
+    about = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"), options.precision)
     kinds = [(c, n, s) for s in options.seeds for c in options.controls for n in options.configs]
 
     def run(control: str, name: str, seed: int) -> list[Row]:

@@ -225,7 +225,26 @@ def test_pseudo_labels_are_the_same_on_the_gpu(name: str) -> None:
     with torch.no_grad():
         there = task_of(name).to("cuda").pretext(batch.to("cuda"), batch.to("cuda").draws(name), LATE)
     for field, a, b in zip(here._fields, here, there, strict=True):
-        assert torch.allclose(a, b.cpu(), atol=1e-5), field
+        # The GPU's powers and interpolation round otherwise: 1e-4 of a colour in Lab, which reaches from 0 to 100.
+        close = torch.allclose(a, b.cpu(), atol=1e-3, rtol=1e-4) if a.is_floating_point() else torch.equal(a, b.cpu())
+        assert close, field
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_the_loss_is_the_same_on_the_gpu(name: str, dtype: torch.dtype) -> None:
+    batch, truth = batch_of(name), truth_of(batch_of(name))
+    with torch.no_grad():
+        here, _ = multitask_of(name)(batch, LATE, truth=truth)
+    multitask = multitask_of(name).to("cuda")
+    with torch.autocast("cuda", dtype, enabled=dtype == torch.bfloat16):
+        there, _ = multitask(batch.to("cuda"), LATE, truth=truth.to("cuda"))
+    there.backward()
+    gradients = [p.grad for p in multitask.parameters() if p.grad is not None]
+    assert gradients
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    # TF32 of convolutions keeps ten bits; rows whose label lies on an edge may change sides in bfloat16.
+    assert float(there.detach()) == pytest.approx(float(here), rel=0.01 if dtype == torch.float32 else 0.15)
 
 
 # ------------------------------------------------------------------------------------------------ loss and gradients

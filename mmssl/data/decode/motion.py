@@ -37,6 +37,7 @@ class MotionReader:
         self.flow = np.zeros((count, 2, *shape), np.float32)  # x and y, pixels of the window a second
         self.known = np.zeros((count, *shape), bool)
         self._reference: float | None = None
+        self._under: tuple[Any, np.ndarray, np.ndarray] | None = None
 
     def see(self, frame: Any, time: float) -> float | None:
         """Take notice of a frame; returns the seconds since the picture that its vectors look at."""
@@ -59,18 +60,25 @@ class MotionReader:
             return
         assert seconds is not None
         flow, known = blocks_of(side.to_ndarray(), frame.height, frame.width)
-        rows, columns = self.known.shape[1:]
-        y, x = np.meshgrid((np.arange(rows) + 0.5) * CELL, (np.arange(columns) + 0.5) * CELL, indexing="ij")
-        linear = geometry[:, :2]
-        at = np.linalg.solve(linear, np.stack([x - geometry[0, 2], y - geometry[1, 2]]).reshape(2, -1))
-        i, j = (np.floor(at[axis] / _BLOCK).astype(int) for axis in (1, 0))
-        inside = (i >= 0) & (j >= 0) & (i < known.shape[0]) & (j < known.shape[1])
-        i, j = i.clip(0, known.shape[0] - 1), j.clip(0, known.shape[1] - 1)
-        found = (linear @ flow[i, j].T / seconds).reshape(2, rows, columns)
-        mask = (known[i, j] & inside).reshape(rows, columns)
+        cells, inside = self._cells_under(geometry, known.shape)
+        mask = known.reshape(-1)[cells] & inside
+        found = geometry[:, :2] @ flow.reshape(-1, 2)[cells].T * (mask / seconds)
         for slot in slots:
-            self.flow[slot] = found * mask
-            self.known[slot] = mask
+            self.flow[slot] = found.reshape(self.flow.shape[1:])
+            self.known[slot] = mask.reshape(self.known.shape[1:])
+
+    def _cells_under(self, geometry: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Which 4 x 4 block lies under the middle of each cell of the field, int and bool [cells]; of the last look."""
+        look = (geometry.tobytes(), shape)
+        if self._under is None or self._under[0] != look:
+            rows, columns = self.known.shape[1:]
+            y, x = np.meshgrid((np.arange(rows) + 0.5) * CELL, (np.arange(columns) + 0.5) * CELL, indexing="ij")
+            to = np.stack([x - geometry[0, 2], y - geometry[1, 2]]).reshape(2, -1)
+            j, i = np.floor(np.linalg.solve(geometry[:, :2], to) / _BLOCK).astype(int)
+            inside = (i >= 0) & (j >= 0) & (i < shape[0]) & (j < shape[1])
+            cells = i.clip(0, shape[0] - 1) * shape[1] + j.clip(0, shape[1] - 1)
+            self._under = (look, cells, inside)
+        return self._under[1:]
 
 
 def blocks_of(vectors: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,19 +89,20 @@ def blocks_of(vectors: np.ndarray, height: int, width: int) -> tuple[np.ndarray,
         height: of the coded picture; a cell is 4 x 4 of its pixels.
         width: of the coded picture.
     """
-    shape = (-(-height // _BLOCK), -(-width // _BLOCK))
-    flow, known = np.zeros((*shape, 2)), np.zeros(shape, bool)
+    rows, columns = -(-height // _BLOCK), -(-width // _BLOCK)
+    flow, known = np.zeros((rows * columns, 2)), np.zeros(rows * columns, bool)
     past = vectors[vectors["source"] < 0]
-    moved = -np.stack([past["motion_x"], past["motion_y"]], axis=1) / past["motion_scale"].astype(float)[:, None]
-    left = (past["dst_x"].astype(int) - past["w"] // 2) // _BLOCK
-    top = (past["dst_y"].astype(int) - past["h"] // 2) // _BLOCK
-    sizes = np.stack([past["h"], past["w"]], axis=1)
-    for h, w in np.unique(sizes, axis=0).tolist():
-        chosen = (sizes == (h, w)).all(axis=1)
-        for dy in range(max(h // _BLOCK, 1)):
-            for dx in range(max(w // _BLOCK, 1)):
-                i, j = top[chosen] + dy, left[chosen] + dx
-                inside = (i >= 0) & (j >= 0) & (i < shape[0]) & (j < shape[1])
-                flow[i[inside], j[inside]] = moved[chosen][inside]
-                known[i[inside], j[inside]] = True
-    return flow, known
+    high, wide = past["h"].astype(int), past["w"].astype(int)
+    top, left = (past["dst_y"] - high // 2) // _BLOCK, (past["dst_x"] - wide // 2) // _BLOCK
+    tall, broad = np.maximum(high // _BLOCK, 1), np.maximum(wide // _BLOCK, 1)
+    # A vector a block: each is repeated for the cells under it, which are then numbered line by line.
+    count = tall * broad
+    of = np.repeat(np.arange(len(past)), count)
+    number = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    i, j = top[of] + number // broad[of], left[of] + number % broad[of]
+    inside = (i >= 0) & (j >= 0) & (i < rows) & (j < columns)
+    cells, of = (i * columns + j)[inside], of[inside]
+    scale = past["motion_scale"].astype(float)
+    flow[cells, 0], flow[cells, 1] = -(past["motion_x"] / scale)[of], -(past["motion_y"] / scale)[of]
+    known[cells] = True
+    return flow.reshape(rows, columns, 2), known.reshape(rows, columns)

@@ -30,8 +30,9 @@ from mmssl.data.media import MediaError, matrix_of, quarter_turns
 from mmssl.errors import UserError
 from mmssl.ops.colour import coefficients
 
-# FFmpeg has to work in torch's CUDA context: newer versions take the current one, older ones the primary one.
-_CONTEXTS = ({"current_ctx": "1"}, {"primary_ctx": "1"})
+# FFmpeg has to work in torch's CUDA context: newer versions take the current one, older ones the primary one, and
+# those refuse it where torch has set it up before with other flags. PyAV asks for the primary one unless told not to.
+_CONTEXTS = ({"current_ctx": "1", "primary_ctx": "0"}, {"primary_ctx": "1"})
 _FULL_RANGE = 2
 
 
@@ -53,7 +54,7 @@ class NVDECDecoder(PyAVDecoder):
         self._software = PyAVDecoder("rgb")
         self._accelerator = _accelerator(self.device) if self.device.type == "cuda" else None
         if self._accelerator is not None:
-            self._decoders = HardwareDecoders(self._accelerator)
+            self._decoders = HardwareDecoders(self._accelerator, self.device)
 
     def decode(
         self,
@@ -88,19 +89,23 @@ class NVDECDecoder(PyAVDecoder):
 
     def accelerator(self) -> Any:
         """See `PyAVDecoder.accelerator`."""
+        if self._accelerator is not None:
+            _make_current(self.device)
         return self._accelerator
 
 
 class HardwareDecoders(OpenDecoders):
     """NVDEC decoders kept open for pictures; sound is decoded on the CPU."""
 
-    def __init__(self, accelerator: HWAccel) -> None:
+    def __init__(self, accelerator: HWAccel, device: torch.device) -> None:
         super().__init__()
         self._accelerator = accelerator
+        self._device = device
 
     def create(self, codec: str, picture: bool) -> Any:
         """See `OpenDecoders.create`."""
         if picture:
+            _make_current(self._device)
             return av.CodecContext.create(codec, "r", hwaccel=self._accelerator)
         return super().create(codec, picture)
 
@@ -123,7 +128,15 @@ class DeviceFitter(PictureFitter):
             self._plan = self._planned(frame.width, frame.height, turns)
         scaled, left, top = self._plan[3:6]
         matrix = matrix_of(frame) if self._look.matrix is None else self._look.matrix
-        rgb = planes_as_rgb(frame, matrix, self._device)
+        stream = torch.cuda.default_stream(self._device) if self._device.type == "cuda" else None
+        with torch.cuda.stream(stream):
+            self._fit(planes_as_rgb(frame, matrix, self._device), scaled, (left, top), turns, out)
+
+    def _fit(
+        self, rgb: torch.Tensor, scaled: tuple[int, int], corner: tuple[int, int], turns: int, out: torch.Tensor
+    ) -> None:
+        """Scale, turn, cut and write float32 [3, H, W]."""
+        left, top = corner
         width, height = scaled
         if (height, width) != rgb.shape[-2:]:
             smaller = height < rgb.shape[-2] or width < rgb.shape[-1]
@@ -142,27 +155,38 @@ def planes_as_rgb(frame: Any, matrix: int, device: torch.device) -> torch.Tensor
         MediaError: the frame has other planes.
     """
     height, width = frame.height, frame.width
-    planes = [torch.utils.dlpack.from_dlpack(plane).to(device) for plane in frame.planes]
+    # Taken as a capsule: `from_dlpack(plane)` would name torch's stream, which PyAV refuses. FFmpeg copies pictures on
+    # the default stream, and so does everything here (`DeviceFitter.fit_into`): that is what keeps them in order.
+    planes = [torch.utils.dlpack.from_dlpack(plane.__dlpack__()).to(device) for plane in frame.planes]
     if planes[0].dtype == torch.uint16:  # P010: ten bits, at the upper end
         planes = [(plane.to(torch.int32) >> 8) for plane in planes]
     name = frame.sw_format.name if getattr(frame, "sw_format", None) is not None else frame.format.name
     luma = planes[0][:height, :width].float()
-    rows, columns = (height + 1) // 2, (width + 1) // 2
     if name in ("nv12", "p010le"):
-        both = planes[1].reshape(planes[1].shape[0], -1, 2)[:rows, :columns].float()
+        both = planes[1].reshape(planes[1].shape[0], -1, 2).float()
         blue, red = both[..., 0], both[..., 1]
     elif name in ("yuv420p", "yuvj420p"):
-        blue, red = (plane[:rows, :columns].float() for plane in planes[1:])
+        blue, red = (plane.float() for plane in planes[1:])
     else:
         raise MediaError("pixel format", f"frames of {name} are not taken on the device")
     full = frame.color_range == _FULL_RANGE or name.startswith("yuvj")
     gain, offset = coefficients(torch.tensor([matrix]), torch.tensor([full]))
     scale, shift = gain[0].tolist(), float(offset[0])
     luma = luma * scale[0] + shift
-    blue, red = (
-        (part - 128.0).repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width] for part in (blue, red)
-    )
+    blue, red = (_doubled(part, height, width) - 128.0 for part in (blue, red))
     return torch.stack([luma + red * scale[1], luma + blue * scale[2] + red * scale[3], luma + blue * scale[4]])
+
+
+def _doubled(part: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Chroma at the size of luma; PyAV leaves the last line or column of odd sizes out, which is then repeated."""
+    rows = torch.arange(height, device=part.device).div(2, rounding_mode="floor").clamp(max=part.shape[0] - 1)
+    columns = torch.arange(width, device=part.device).div(2, rounding_mode="floor").clamp(max=part.shape[1] - 1)
+    return part[rows][:, columns]
+
+
+def _make_current(device: torch.device) -> None:
+    """Make torch's context the current one of this thread: FFmpeg takes it where it opens a decoder."""
+    torch.zeros(1, device=device)
 
 
 def _accelerator(device: torch.device) -> HWAccel:
@@ -173,7 +197,7 @@ def _accelerator(device: torch.device) -> HWAccel:
         raise UserError(
             f"the FFmpeg of PyAV {av.__version__} has no CUDA decoding; install a wheel that has it: av>=16"
         )
-    torch.zeros(1, device=device)  # makes torch's context the current one
+    _make_current(device)
     failures = []
     for options in _CONTEXTS:
         accelerator = HWAccel(
