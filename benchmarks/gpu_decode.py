@@ -11,6 +11,7 @@ slows all; medians and spread. Without a GPU it says so and measures the row of 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import io
 import json
@@ -142,19 +143,23 @@ def torchcodec_on(device: str) -> Way:
     return decode
 
 
-def mmssl_nvdec(device: str) -> Way:
-    """The NVDEC decoder of mmssl, where it is there."""
+def mmssl_nvdec(device: str, by_table: bool) -> Way:
+    """The NVDEC decoder of mmssl: by packet table, when its decoder stays open, or through a demuxer for each clip."""
     from mmssl.clip import EncodedClip, Span, Window
     from mmssl.data.decode.nvdec import NVDECDecoder
+    from mmssl.data.packets_make import checked_table
 
-    decoder = NVDECDecoder()
+    decoder = NVDECDecoder(device)
+    tables: dict[int, bytes] = {}
 
     def decode(media: bytes, times: np.ndarray) -> torch.Tensor:
         step = float(times[1] - times[0])
         size = tuple(reversed(_size_of(media)))
         window = Window(picture=Span(len(times) * step, 1 / step), size=size)
         anchor = float(times[0]) + len(times) * step / 2
-        clip = EncodedClip("clip", "here", media, meta={"duration": CLIP_SECONDS})
+        if by_table and id(media) not in tables:
+            tables[id(media)] = checked_table(media)
+        clip = EncodedClip("clip", "here", media, meta={"duration": CLIP_SECONDS}, packets=tables.get(id(media)))
         return torch.as_tensor(decoder.decode(clip, window, np.array([anchor])).frames)[0].to(device)
 
     return decode
@@ -171,7 +176,8 @@ WAYS: dict[str, tuple[Callable[[str], Way], bool]] = {  # name -> (maker, needs 
     "torchcodec cpu + upload": (lambda device: _uploaded(torchcodec_on("cpu"), device), False),
     "nvdec by PyAV": (nvdec_pyav, True),
     "torchcodec cuda": (torchcodec_on, True),
-    "mmssl nvdec": (mmssl_nvdec, True),
+    "mmssl nvdec, packet table": (functools.partial(mmssl_nvdec, by_table=True), True),
+    "mmssl nvdec, demuxer": (functools.partial(mmssl_nvdec, by_table=False), True),
 }
 
 

@@ -53,7 +53,7 @@ def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, accelerato
 
     Raises:
         MediaError: causes "missing", "empty file", "not a known container", "unreadable", "too many streams",
-            "out of memory".
+            "out of memory", "not for the accelerator".
     """
     if isinstance(source, bytes):
         size, handle, protocols = len(source), io.BytesIO(source), "none"
@@ -82,6 +82,10 @@ def open_media(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, accelerato
             raise MediaError("out of memory", "opening the file takes more memory than is allowed") from None
         cause = "unreadable" if _looks_like_media(source) else "not a known container"
         raise MediaError(cause, f"FFmpeg: {error.strerror}") from None
+    except RuntimeError as error:
+        if accelerator is None:
+            raise
+        raise MediaError("not for the accelerator", str(error)) from None  # PyAV's word for a codec it cannot decode
     try:
         if len(container.streams) >= MAX_STREAMS:
             raise MediaError("too many streams", f"the file has {MAX_STREAMS} streams or more")

@@ -10,6 +10,7 @@ What NVDEC cannot decode is decoded on the CPU and counted (`Clip.fallback`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -161,27 +162,34 @@ def planes_as_rgb(frame: Any, matrix: int, device: torch.device) -> torch.Tensor
     if planes[0].dtype == torch.uint16:  # P010: ten bits, at the upper end
         planes = [(plane.to(torch.int32) >> 8) for plane in planes]
     name = frame.sw_format.name if getattr(frame, "sw_format", None) is not None else frame.format.name
-    luma = planes[0][:height, :width].float()
     if name in ("nv12", "p010le"):
-        both = planes[1].reshape(planes[1].shape[0], -1, 2).float()
-        blue, red = both[..., 0], both[..., 1]
+        chroma = planes[1].reshape(planes[1].shape[0], -1, 2).permute(2, 0, 1)
     elif name in ("yuv420p", "yuvj420p"):
-        blue, red = (plane.float() for plane in planes[1:])
+        chroma = torch.stack(planes[1:])
     else:
         raise MediaError("pixel format", f"frames of {name} are not taken on the device")
     full = frame.color_range == _FULL_RANGE or name.startswith("yuvj")
+    gain, offset = _conversion(matrix, full, device)
+    luma = planes[0][None, :height, :width].float()
+    yuv = torch.cat([luma, _doubled(chroma.float(), height, width) - 128.0])
+    return (gain @ yuv.flatten(1)).add_(offset).view_as(yuv)
+
+
+@functools.lru_cache(maxsize=32)
+def _conversion(matrix: int, full: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 [3, 3] and [3, 1]: RGB of luma and of Cb and Cr around zero."""
     gain, offset = coefficients(torch.tensor([matrix]), torch.tensor([full]))
-    scale, shift = gain[0].tolist(), float(offset[0])
-    luma = luma * scale[0] + shift
-    blue, red = (_doubled(part, height, width) - 128.0 for part in (blue, red))
-    return torch.stack([luma + red * scale[1], luma + blue * scale[2] + red * scale[3], luma + blue * scale[4]])
+    of_luma, red_cr, green_cb, green_cr, blue_cb = gain[0].tolist()
+    rows = [[of_luma, 0.0, red_cr], [of_luma, green_cb, green_cr], [of_luma, blue_cb, 0.0]]
+    return torch.tensor(rows, device=device), offset.expand(3, 1).to(device)
 
 
-def _doubled(part: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Chroma at the size of luma; PyAV leaves the last line or column of odd sizes out, which is then repeated."""
-    rows = torch.arange(height, device=part.device).div(2, rounding_mode="floor").clamp(max=part.shape[0] - 1)
-    columns = torch.arange(width, device=part.device).div(2, rounding_mode="floor").clamp(max=part.shape[1] - 1)
-    return part[rows][:, columns]
+def _doubled(chroma: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Chroma [2, h, w] at the size of luma; PyAV leaves the last line or column of odd sizes out: it is repeated."""
+    twice = F.interpolate(chroma[None], scale_factor=2.0, mode="nearest")
+    missing = (0, max(width - twice.shape[-1], 0), 0, max(height - twice.shape[-2], 0))
+    twice = F.pad(twice, missing, mode="replicate") if any(missing) else twice
+    return twice[0, :, :height, :width]
 
 
 def _make_current(device: torch.device) -> None:

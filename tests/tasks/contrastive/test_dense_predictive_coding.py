@@ -242,7 +242,7 @@ def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() 
 def test_nothing_of_time_is_known_of_films_that_stand_still() -> None:
     """Steps of a still film differ in their tint alone, which no one can predict."""
     task = coding_task()
-    multitask = train(task, 200)
+    multitask = train(task, 300)
     moving = score(multitask, films(task, 128, 2))
     still = score(multitask, picture_batch(still_films(128, 3, span=task.picture), span=task.picture, first=10**7))
     assert mean(moving, "top1") > (1 + FLOOR) / 2

@@ -60,16 +60,20 @@ def train(
     distractor: bool = False,
     control: Control = "none",
     change: Callable[[Batch], Batch] = lambda batch: batch,
+    seed: int = 0,
 ) -> MultiTask:
-    """The task trained on a world of its own window, whose batches `change` may make over, as a control or not."""
+    """The task trained on a world of its own window, whose batches `change` may make over, as a control or not.
+
+    `seed` is that of the start weights, the order of the clips and all draws; the world is the same.
+    """
     world = World(clips, task.window, seed=0, distractor=distractor)
-    multitask = multitask_of(task)
+    multitask = multitask_of(task, seed)
     multitask.control = control
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def batch_of(step: int) -> Batch:
         rows = torch.randperm(clips, generator=generator)[:batch_size].tolist()
-        return change(world.batch(rows, epoch=step))
+        return change(world.batch(rows, epoch=1000 * seed + step))
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
