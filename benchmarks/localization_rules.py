@@ -130,8 +130,9 @@ def task_of(config: PretrainConfig) -> AVLocalization:
 def train(config: PretrainConfig, clips: Clips, run: Path) -> float:
     """Train a rule into the run folder; returns the CPU seconds of this process."""
     tasks = {"av_localization": task_of(config)}
-    builds = setup.encoder_builds(setup.read_builds(config.encoders), tasks, None)
-    multitask = setup.build_multitask(builds, tasks, {}, None, config.seed)
+    given, start = setup.read_builds(config.encoders)
+    builds = setup.encoder_builds(given, tasks, None)
+    multitask = setup.build_multitask(builds, tasks, {}, None, config.seed, start=start)
     clips.restart(config.seed, config.data.batch_size)
     run.mkdir(parents=True)
     settings: TrainSettings = config.train

@@ -51,14 +51,12 @@ def _wrong_type(annotation: Any, value: Any) -> str | None:
     return None
 
 
-def _named_class_faults(value: Mapping[str, Any], where: str) -> list[str]:
-    """Faults of ``{class_path: ..., init_args: {...}}``."""
-    faults = [
-        f"unknown setting '{where}.{key}'{nearest(key, ('class_path', 'init_args'))}"
-        for key in value
-        if key not in ("class_path", "init_args")
-    ]
+def _named_class_faults(value: Mapping[str, Any], where: str, known: Sequence[str]) -> list[str]:
+    """Faults of ``{class_path: ..., init_args: {...}}``, or of what else is `known` to stand there."""
+    faults = [f"unknown setting '{where}.{key}'{nearest(key, known)}" for key in value if key not in known]
     class_path = value.get("class_path")
+    if class_path is None and value.get("weights") is not None and "weights" in known:
+        return faults  # the class may be that of the run whose weights they are
     if not isinstance(class_path, str):
         return [*faults, f"'{where}.class_path' must name a class, for example mmssl.tasks.context.rotation.Rotation"]
     module_name, _, class_name = class_path.rpartition(".")
@@ -98,10 +96,15 @@ def find_faults(kind: type, data: Mapping[str, Any], where: str = "") -> list[st
                 faults += find_faults(annotation, value, path + ".")
             else:
                 faults.append(f"'{path}' must hold settings as `name: value`, got {value!r}")
-        elif isinstance(value, Mapping) and any(isinstance(v, Mapping) and "class_path" in v for v in value.values()):
+        elif isinstance(value, Mapping) and any(
+            isinstance(v, Mapping) and {"class_path", "weights"} & v.keys() for v in value.values()
+        ):
+            # Classes that are built later, with weights, are plain settings until then.
+            later = ("weights",) if annotation == dict[str, dict[str, Any]] else ()
+            known = ("class_path", "init_args", *later)
             for name, named in value.items():
                 if isinstance(named, Mapping):
-                    faults += _named_class_faults(named, f"{path}.{name}")
+                    faults += _named_class_faults(named, f"{path}.{name}", known)
                 else:
                     faults.append(f"'{path}.{name}' must be {{class_path: ..., init_args: ...}}, got {named!r}")
         elif wrong := _wrong_type(annotation, value):

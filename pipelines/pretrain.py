@@ -92,8 +92,9 @@ class PretrainConfig:
         run: the run folder; new, or with --resume that of an interrupted run.
         tasks: the pretext tasks by name.
         data: what is trained on.
-        encoders: how encoders are made, by name, each {class_path: ..., init_args: {...}}; those left out that a task
-            uses are the small ones.
+        encoders: how encoders are made, by name, each {class_path: ..., init_args: {...}, weights: PATH}; those left
+            out that a task uses are the small ones. The weights to start from are a file, or a run, whose encoder of
+            this name is taken (and is then the class, where none is given).
         weights: weight of each task's loss, 1 where left out.
         optimizer: optimizer and learning rate.
         train: the loop.
@@ -181,8 +182,9 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
         setup.check_shards(tasks, held, 1)
 
     tokenizer = _tokenizer(config, tasks, resume)
-    builds = setup.encoder_builds(setup.read_builds(config.encoders), tasks, tokenizer)
-    multitask = setup.build_multitask(builds, tasks, config.weights, tokenizer, config.seed, train.control)
+    given, start = setup.read_builds(config.encoders, config.run if resume else None)
+    builds = setup.encoder_builds(given, tasks, tokenizer)
+    multitask = setup.build_multitask(builds, tasks, config.weights, tokenizer, config.seed, train.control, start)
 
     def stream(sources: Sequence[Source], batch_size: int, once: bool) -> Stream:
         return Stream(
@@ -225,7 +227,7 @@ def _run(config: PretrainConfig, resume: bool, resolved: str, console: Console, 
         precision = trainer.precision.name
         if distributed.is_main():
             _start_folder(config, resolved, environment(device, precision), tokenizer, step)
-            lines = setup.plan_lines(multitask, training, about, train, precision, step)
+            lines = setup.plan_lines(multitask, training, about, train, precision, step, start)
             console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
         distributed.barrier()
         trainer.train()

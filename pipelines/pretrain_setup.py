@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from mmssl.data.sentences import first_sentences
 from mmssl.data.shards.catalog import read_catalog
 from mmssl.data.shards.index import expand_shards
 from mmssl.data.shards.truth import check_truth, without_truth
-from mmssl.errors import UserError
-from mmssl.nn.encoders import Build, Encoders
+from mmssl.errors import UserError, nearest
+from mmssl.nn.build import SETTINGS, Build
+from mmssl.nn.encoders import Encoders, encoders_folder, load_part, saved_build
 from mmssl.nn.tokenizer import Kind, Tokenizer
 from mmssl.tasks.base import Control, MultiTask, PretextTask
 from mmssl.training.checkpoint import last_checkpoint as last_checkpoint
@@ -141,14 +143,56 @@ def train_tokenizer(sources: Sequence[Source], kind: Kind = "wordpiece") -> Toke
     return Tokenizer.train(sentences, kind=kind)
 
 
-def read_builds(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Build]:
-    """``{class_path: ..., init_args: {...}}`` of each encoder as a `Build`."""
-    builds = {}
+def read_builds(
+    given: Mapping[str, Mapping[str, Any]], resumed: Path | None = None
+) -> tuple[dict[str, Build], dict[str, Path]]:
+    """How each encoder is made, and its start weights if any: ``{class_path: ..., init_args: {...}, weights: PATH}``.
+
+    Where the weights are a run (or its ``encoders`` folder), the class may be left out: it is that run's. A run that
+    is resumed has its own weights, and does not need those that it started from.
+
+    Args:
+        given: the settings.
+        resumed: the run folder that is gone on with.
+    """
+    builds, weights = {}, {}
     for name, about in given.items():
-        if not isinstance(about.get("class_path"), str):
+        for key in about:
+            if key not in SETTINGS:
+                raise UserError(f"encoders.{name}: unknown setting '{key}'{nearest(str(key), SETTINGS)}")
+        path = None if about.get("weights") is None else Path(str(about["weights"]))
+        if path is not None and resumed is None:
+            if not path.exists():
+                raise UserError(f"encoders.{name}.weights: {path} is not there; name a run, its encoders, or a file")
+            weights[name] = path
+        if isinstance(about.get("class_path"), str):
+            builds[name] = Build(about["class_path"], dict(about.get("init_args") or {}))
+        elif path is not None and (resumed is not None or path.is_dir()):
+            builds[name] = saved_build(resumed or path, name)
+        else:
             raise UserError(f"encoders.{name} must be {{class_path: ..., init_args: ...}}, got {dict(about)!r}")
-        builds[name] = Build(about["class_path"], dict(about.get("init_args") or {}))
-    return builds
+    return builds, weights
+
+
+def load_start_weights(encoders: Encoders, weights: Mapping[str, Path]) -> None:
+    """Give encoders of the bundle, those named in `weights`, what another training made of them.
+
+    Raises:
+        UserError: weights of another architecture, or of a text encoder that read by another tokenizer.
+    """
+    for name, path in weights.items():
+        if name not in encoders:
+            continue  # no task uses it
+        spelling = encoders_folder(path) / "tokenizer.json" if path.is_dir() else None
+        reads = "vocabulary" in encoders.builds[name].init_args
+        if reads and encoders.tokenizer is not None and spelling is not None and spelling.is_file():
+            other = Tokenizer.from_json(spelling.read_text(encoding="utf-8"))
+            if other.to_json() != encoders.tokenizer.to_json():
+                raise UserError(
+                    f"encoders.{name}.weights: {path} read by another tokenizer; "
+                    f"take its own: data.tokenizer {spelling}"
+                )
+        load_part(encoders[name], name, path)
 
 
 def encoder_builds(given: Mapping[str, Build], tasks: Tasks, tokenizer: Tokenizer | None) -> dict[str, Build]:
@@ -185,15 +229,24 @@ def build_multitask(
     tokenizer: Tokenizer | None,
     seed: int,
     control: Control = "none",
+    start: Mapping[str, Path] | None = None,
 ) -> MultiTask:
-    """Encoders and heads with start weights from `seed`; the caller's generator is left alone."""
+    """Encoders and heads with start weights from `seed`, or those of `start`; the caller's generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MultiTask(Encoders(builds, tokenizer), tasks, weights, control)
+        encoders = Encoders(builds, tokenizer)
+        load_start_weights(encoders, start or {})  # before the tasks copy them for their teachers
+        return MultiTask(encoders, tasks, weights, control)
 
 
 def plan_lines(
-    multitask: MultiTask, stream: Stream, about: Contents, train: TrainSettings, precision: str, step: int
+    multitask: MultiTask,
+    stream: Stream,
+    about: Contents,
+    train: TrainSettings,
+    precision: str,
+    step: int,
+    start: Mapping[str, Path] | None = None,
 ) -> list[str]:
     """The plan, line by line, before the first step: data, steps, negatives, encoders, tasks."""
     micro = stream.batch_size
@@ -208,6 +261,7 @@ def plan_lines(
         count = sum(p.numel() for p in encoder.parameters())
         lines.append(
             f"encoder   {name}: {type(encoder).__name__}, {encoder.width} wide, {count / 1e6:.2f} M parameters"
+            + (f", starts from {start[name]}" if start and name in start else "")
         )
     for name, task in multitask.tasks.items():
         floor = "as the batch says" if task.score.floor is None else f"{task.score.floor:.3g}"

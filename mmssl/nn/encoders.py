@@ -123,7 +123,7 @@ class Encoders(nn.Module):
         if folder.is_file():
             builds, weights = read_builds(folder)
         else:
-            config = json.loads((folder / "config.json").read_text())
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             builds = {n: Build(b["class_path"], b["init_args"]) for n, b in config["encoders"].items()}
             tokenizer_file = folder / "tokenizer.json"
             tokenizer = Tokenizer.from_json(tokenizer_file.read_text()) if tokenizer_file.is_file() else None
@@ -135,7 +135,7 @@ class Encoders(nn.Module):
         if not random_init and folder.is_dir():
             load_tensors(bundle, read_tensors(folder / "model.safetensors"), str(folder / "model.safetensors"))
         for name, path in weights.items() if not random_init else ():
-            _load_part(bundle[name], name, path)
+            load_part(bundle[name], name, path)
         return bundle.eval()
 
     @staticmethod
@@ -187,14 +187,37 @@ def evaluation_folder(encoders: Path | str) -> Path:
     return beside / found.stem if found.is_file() else beside
 
 
-def _load_part(part: Any, name: str, path: Path) -> None:
-    """Load one encoder's weights from a file: its own, its library's, or those in a bundle's model.safetensors."""
-    if hasattr(part, "load_weights"):
+def load_part(part: Any, name: str, path: Path) -> None:
+    """Load one encoder's weights: from a run or its ``encoders`` folder, which has an encoder of this name, or a file.
+
+    A file holds the encoder's own weights, those of its library, or a bundle (``model.safetensors``).
+
+    Raises:
+        UserError: they cannot be read, or are of another architecture.
+    """
+    if path.is_dir():
+        folder = encoders_folder(path)
+        saved_build(folder, name)
+        path = folder / "model.safetensors"
+    elif hasattr(part, "load_weights"):
         part.load_weights(path)
         return
     tensors = read_tensors(path)
     within = {n.removeprefix(f"parts.{name}."): t for n, t in tensors.items() if n.startswith(f"parts.{name}.")}
     load_tensors(part, within or tensors, str(path))
+
+
+def saved_build(folder: Path, name: str) -> Build:
+    """How an encoder of a run, or of an ``encoders`` folder, was made.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    about = encoders_folder(folder) / "config.json"
+    known = json.loads(about.read_text(encoding="utf-8"))["encoders"]
+    if name not in known:
+        raise UserError(f"no encoder '{name}' in {about} (there: {', '.join(sorted(known))}){nearest(name, known)}")
+    return Build(known[name]["class_path"], known[name]["init_args"]).without_weights()
 
 
 def _write(path: Path, data: bytes) -> None:

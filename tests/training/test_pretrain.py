@@ -205,6 +205,56 @@ def test_start_weights_are_a_function_of_the_seed() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_a_run_starts_from_the_encoders_of_another(
+    corpus: str, tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = settings(corpus, steps=1)
+    first, second = tmp_path / "first", tmp_path / "second"
+    main(["pretrain", "--config", str(write_settings(tmp_path / "a.yaml", whole)), "--run", str(first)])
+
+    def from_first(**more: Any) -> dict[str, Any]:
+        about = {**settings(corpus, steps=2), "optimizer": {"lr": 1e-12}, "seed": 5}
+        about["tasks"] = {"rotation": about["tasks"]["rotation"]}
+        about["encoders"] = {"image": {"weights": str(first), **more}}
+        return about
+
+    config = write_settings(tmp_path / "b.yaml", from_first())
+    capsys.readouterr()
+    main(["pretrain", "--config", str(config), "--run", str(second), "--train.steps=1"])
+    assert f"starts from {first}" in capsys.readouterr().err
+    one, two = (Encoders.from_pretrained(run_folder)["image"].state_dict() for run_folder in (first, second))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)  # it hardly moved
+
+    first.rename(tmp_path / "elsewhere")  # what a run started from is not needed to go on with it
+    main(["pretrain", "--resume", "--run", str(second), "--train.steps=2"])
+    (tmp_path / "elsewhere").rename(first)
+
+    assert "no encoder 'flow' in" in refused({**from_first(), "encoders": {"flow": {"weights": str(first)}}})
+    assert "unknown setting 'encoders.image.weight'; did you mean 'weights'?" in refused(
+        {**from_first(), "encoders": {"image": {"class_path": "mmssl.nn.image.SmallImageEncoder", "weight": "x"}}}
+    )
+    assert "nowhere is not there; name a run, its encoders, or a file" in refused(from_first(weights="nowhere"))
+    other = {"class_path": "mmssl.nn.image.SmallImageEncoder", "init_args": {"channels": [8, 8]}}
+    assert "are of another architecture than SmallImageEncoder" in refused(from_first(**other))
+
+
+def test_a_text_encoder_starts_with_the_tokenizer_that_it_read_by(
+    corpus: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    first = tmp_path / "first"
+    about = settings(corpus, steps=1)
+    about["tasks"] = {"subtitle_matching": about["tasks"]["subtitle_matching"]}
+    main(["pretrain", "--config", str(write_settings(tmp_path / "a.yaml", about)), "--run", str(first)])
+    spelling = tmp_path / "other.json"
+    spelling.write_text(Tokenizer.train(["quite other words"], vocabulary=60).to_json())
+    about["encoders"] = {**about["encoders"], "text": {"weights": str(first)}}
+    message = refused(about, f"--data.tokenizer={spelling}")
+    assert f"take its own: data.tokenizer {first / 'encoders' / 'tokenizer.json'}" in message
+    config, same = write_settings(tmp_path / "b.yaml", about), f"--data.tokenizer={first / 'tokenizer.json'}"
+    main(["pretrain", "--config", str(config), "--run", str(tmp_path / "second"), same])
+
+
 def test_quotas_divide_by_micro_batches() -> None:
     assert setup.share_of(Source("a", "x", 6), 2) == Source("a", "x", 3)
     with pytest.raises(UserError, match=r"the quota 5 of the source 'a' does not divide by train\.accumulate 2"):
