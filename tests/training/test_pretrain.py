@@ -235,7 +235,7 @@ def test_a_run_starts_from_the_encoders_of_another(
         {**from_first(), "encoders": {"image": {"class_path": "mmssl.nn.image.SmallImageEncoder", "weight": "x"}}}
     )
     assert "nowhere is not there; name a run, its encoders, or a file" in refused(from_first(weights="nowhere"))
-    other = {"class_path": "mmssl.nn.image.SmallImageEncoder", "init_args": {"channels": [8, 8]}}
+    other = {"class_path": "mmssl.nn.image.SmallImageEncoder", "init_args": {"channels": [8, 8, 12]}}
     assert "are of another architecture than SmallImageEncoder" in refused(from_first(**other))
 
 
