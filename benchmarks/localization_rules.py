@@ -3,6 +3,7 @@
     python benchmarks/localization_rules.py --folder demo                       # a finished demo's corpus and shards
     python benchmarks/localization_rules.py --folder demo --rules avol_net fnac --seeds 0 1 2 --steps 800
     python benchmarks/localization_rules.py --folder demo --hard hard/shards    # seen sources against the others
+    python benchmarks/localization_rules.py --folder demo --start runs/rotation # from another run's image encoder
     python benchmarks/localization_rules.py --table                             # prints what was measured before
 
 A rule is the config configs/pretrain/av_localization[_<rule>].yaml; a seed is another start, order and set of draws.
@@ -111,13 +112,14 @@ class Clips:
         """There are no workers."""
 
 
-def configured(rule: str, seed: int, steps: int) -> PretrainConfig:
-    """The settings of a rule, for so many steps."""
+def configured(rule: str, seed: int, steps: int, start: Path | None = None) -> PretrainConfig:
+    """The settings of a rule, for so many steps, with the image encoder of another run to start from."""
     flags = ["--config", str(config_file(CONFIGS[rule])), "--run", "unused", "--seed", str(seed)]
     config, _, _ = parse_settings(PretrainConfig, flags, "localization_rules")
     quiet: dict[str, Any] = {"checkpoint_every": steps, "keep": 1, "log_every": 20, "tensorboard": False}
     quiet |= dict.fromkeys(("monitor_every", "heldout_every", "gradients_every"), 0)
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps, **quiet))
+    encoders = config.encoders if start is None else {**config.encoders, "image": {"weights": str(start)}}
+    return dataclasses.replace(config, encoders=encoders, train=dataclasses.replace(config.train, steps=steps, **quiet))
 
 
 def task_of(config: PretrainConfig) -> AVLocalization:
@@ -171,10 +173,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over seeds, in per cent, one line a rule and one a baseline."""
     head = ("seeds", "steps", "peak in box", "IoU", "AUC", "shuffled", "silenced")
     lines = [f"{'':16} {head[0]:>5} {head[1]:>5} {head[2]:>14} {head[3]:>6} {head[4]:>6} {head[5]:>9} {head[6]:>9}"]
-    kinds = dict.fromkeys((row["rule"], row["steps"], row["clips"]) for row in rows)
-    for kind in kinds:
-        rule, steps, _ = kind
-        kept = [row["localization"] for row in rows if (row["rule"], row["steps"], row["clips"]) == kind]
+
+    def kind_of(row: dict[str, Any]) -> tuple[str, int, int, str]:
+        return row["rule"], row["steps"], row["clips"], row.get("start") or ""
+
+    for kind in dict.fromkeys(map(kind_of, rows)):
+        rule, steps, _, start = kind
+        kept = [row["localization"] for row in rows if kind_of(row) == kind]
 
         def of(name: str, figure: str = "peak_in_box", kept: list[Any] = kept) -> list[float]:
             return [100 * one[name][figure] for one in kept]
@@ -185,7 +190,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         told += [statistics.mean(of(name)) for name in ("shuffled_sound", "silenced_sound")]
         lines.append(
             f"{rule:16} {len(peak):5} {steps:5} {statistics.mean(peak):6.1f} {spread:7} "
-            f"{told[0]:6.1f} {told[1]:6.1f} {told[2]:9.1f} {told[3]:9.1f}"
+            f"{told[0]:6.1f} {told[1]:6.1f} {told[2]:9.1f} {told[3]:9.1f}" + (f"  from {start}" if start else "")
         )
     lines.append("without learning (peak in box, IoU, AUC):")
     last = rows[-1]["localization"]
@@ -212,6 +217,7 @@ def main() -> None:
     parser.add_argument("--rules", nargs="*", choices=CONFIGS, default=list(CONFIGS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--start", type=Path, help="a run whose image encoder all rules start from")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     parser.add_argument("--table", action="store_true", help="print the stored rows and do nothing else")
     options = parser.parse_args()
@@ -227,7 +233,7 @@ def main() -> None:
             for seed in options.seeds:
                 for rule in options.rules:
                     run = (options.keep or Path(scratch)) / f"{rule}-{options.steps}-{seed}"
-                    seconds = train(configured(rule, seed, options.steps), clips, run)
+                    seconds = train(configured(rule, seed, options.steps, options.start), clips, run)
                     row = {
                         "benchmark": "localization_rules",
                         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -236,6 +242,7 @@ def main() -> None:
                         "rule": rule,
                         "seed": seed,
                         "steps": options.steps,
+                        "start": None if options.start is None else options.start.name,
                         "clips": len(clips._rows["keys"]),
                         "cpu_seconds": round(seconds, 1),
                         **judge(run, str(shards / "test-*.tar"), hard, device),
