@@ -144,6 +144,21 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
             valid=valid,
         )
 
+    def break_pairs(self, example: BlocksExample, draws: Draws) -> BlocksExample:
+        """Other clips' blocks, in another order and shifted over the picture (round its border), all drawn.
+
+        Steps and places are candidates as clips are. Were they kept, the own film's right step and place would be the
+        match whenever the own film is (in one batch of B), its wrong ones never: that teaches to predict.
+        """
+        broken = super().break_pairs(example, draws)
+        count, (height, width) = len(broken.next), broken.next.shape[-2:]
+        order = draws.permutation("broken steps", STEPS)
+        mixed = broken.next[torch.arange(count, device=order.device)[:, None], order]
+        down, right = (draws.integers(f"broken {axis}", size) for axis, size in (("rows", height), ("columns", width)))
+        shifts = zip(down.tolist(), right.tolist(), strict=True)
+        rolled = [blocks.roll(shift, dims=(-2, -1)) for blocks, shift in zip(mixed, shifts, strict=True)]
+        return broken._replace(next=torch.stack(rolled))
+
     def features(self, blocks: torch.Tensor, encoders: Encoders) -> torch.Tensor:
         """[B, N, D, h, w] of blocks [B, N, 3, F, H, W], each encoded by itself; before any ReLU."""
         level = encoders.encode("video", blocks.flatten(0, 1)).levels[self.stride].mean(dim=2)
