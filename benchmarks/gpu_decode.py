@@ -109,10 +109,10 @@ def nvdec_pyav(device: str) -> Way:
             try:
                 with av.open(io.BytesIO(media), hwaccel=accelerator) as container:
                     return torch.stack([_nv12_to_rgb(frame) for frame in _on_screen(container, times)])
-            except (av.FFmpegError, RuntimeError, NotImplementedError):
+            except (av.FFmpegError, RuntimeError, NotImplementedError) as error:
                 if len(contexts) == 1:
                     raise
-                del contexts[0]
+                print(f"nvdec by PyAV, {contexts.pop(0)}: {error}; the next context is tried", file=sys.stderr)
 
     return decode
 

@@ -142,7 +142,8 @@ class PretextTask(nn.Module, Generic[BatchT, ExampleT]):
           derangement it would be among the mismatches in every batch, which teaches the truth with the sign changed.
 
         Where a field holds k rows a clip, they change places among themselves as well: the first of four rotations
-        is the same in all clips. On several ranks the sides are gathered; all ranks must call this.
+        is the same in all clips. A task with several candidates inside a row (steps, places) exchanges those as well.
+        On several ranks the sides are gathered; all ranks must call this.
 
         Raises:
             UserError: the global batch holds one clip.

@@ -12,6 +12,7 @@ from mmssl.clip import EncodedClip, Span, Window
 from mmssl.data import Stream
 from mmssl.data.decode.nvdec import NVDECDecoder
 from mmssl.data.decode.pyav import PyAVDecoder
+from mmssl.data.media import MediaError, open_media
 from mmssl.data.on_device import decode_on_device
 from mmssl.data.packets_make import checked_table
 from mmssl.errors import UserError
@@ -94,6 +95,20 @@ def test_a_stream_on_the_gpu(tmp_path):
             assert a.frames.device.type == "cuda"
             assert a.keys == b.keys
             assert float((a.frames.cpu().int() - b.frames.int()).abs().float().mean()) < 3.0
+
+
+def test_a_codec_that_the_accelerator_does_not_take_is_a_fault_of_the_clip(tmp_path, monkeypatch):
+    path = media.numbered(tmp_path / "a.mp4", frames=5, fps=25.0, size=(64, 96))
+
+    def refuse(*_, **__):
+        raise RuntimeError("Hardware accelerated decode requested but no stream is compatible")
+
+    monkeypatch.setattr("mmssl.data.media.av.open", refuse)
+    with pytest.raises(MediaError) as caught, open_media(path, accelerator=object()):
+        pass
+    assert caught.value.cause == "not for the accelerator"
+    with pytest.raises(RuntimeError), open_media(path):  # without one it is no fault of the clip
+        pass
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU")
