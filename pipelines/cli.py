@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mmssl import __version__
 from mmssl.errors import UserError, nearest
+from mmssl.training.memory import keep_freed_memory
 
 #: words of the verb -> (module, function, what it does)
 VERBS: dict[tuple[str, ...], tuple[str, str, str]] = {
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"mmssl {__version__}")
         return
     try:
+        keep_freed_memory()
         run(arguments)
     except UserError as error:
         print(f"mmssl: error: {error}", file=sys.stderr)

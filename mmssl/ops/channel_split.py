@@ -6,6 +6,8 @@ Channel splitting keeps one colour channel of a frame and shows it three times (
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -23,6 +25,22 @@ def one_channel(frames: torch.Tensor, channel: torch.Tensor) -> torch.Tensor:
     return frames.gather(-3, index)
 
 
+def some_one_channel(clips: torch.Tensor, channel: torch.Tensor, split: torch.Tensor) -> torch.Tensor:
+    """Clips of which some show one of their channels three times; a copy.
+
+    Args:
+        clips: [N, T, 3, H, W].
+        channel: int64 [N] in 0..2.
+        split: bool [N], which clips show one channel; the others stay as they are.
+
+    Returns:
+        [N, T, 3, H, W] of the same dtype.
+    """
+    shown = torch.where(split[:, None], channel[:, None], torch.arange(3, device=clips.device))  # [N, 3]
+    clip = torch.arange(len(clips), device=clips.device)[:, None]
+    return clips.transpose(1, 2)[clip, shown].transpose(1, 2)
+
+
 def normalise_frames(frames: torch.Tensor, contrast: float = 0.2, least_std: float = 0.01) -> torch.Tensor:
     """Each frame with mean 0.5 and standard deviation `contrast`, kept inside [0, 1].
 
@@ -31,5 +49,7 @@ def normalise_frames(frames: torch.Tensor, contrast: float = 0.2, least_std: flo
         contrast: standard deviation afterwards; 0.2 cuts what lies beyond 2.5 standard deviations.
         least_std: standard deviation below which a frame counts as flat and its noise is not blown up.
     """
-    std, mean = torch.std_mean(frames, dim=(-3, -2, -1), keepdim=True, correction=0)
-    return (0.5 + contrast * (frames - mean) / std.clamp(min=least_std)).clamp(0.0, 1.0)
+    # Not `std_mean`, which takes six times as long on a CPU; in place, since each pass over all pixels costs.
+    centred = frames - frames.mean(dim=(-3, -2, -1), keepdim=True)
+    std = torch.linalg.vector_norm(centred, dim=(-3, -2, -1), keepdim=True) / math.sqrt(math.prod(frames.shape[-3:]))
+    return centred.mul_(contrast / std.clamp(min=least_std)).add_(0.5).clamp_(0.0, 1.0)

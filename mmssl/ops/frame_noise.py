@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from mmssl.errors import UserError
 from mmssl.randomness import Draws, uniform_numpy
@@ -40,17 +41,19 @@ def frame_noise(frames: torch.Tensor, draws: Draws, name: str, levels: tuple[flo
     share = draws.uniform(f"{name}/share", (count, len(SCALES))) ** SKEW
     each = strength[..., None] * (share / share.sum(dim=-1, keepdim=True)).sqrt()
     table = _table(frames.device)
-    made = frames
-    for number, scale in enumerate(SCALES):
+    made: torch.Tensor | None = None
+    for number, scale in reversed(list(enumerate(SCALES))):  # from coarse to fine: little is done at full size
         tall, wide = -(-height // scale), -(-width // scale)
         stretches = table.unfold(0, tall * wide, 1)
         place = draws.integers(f"{name}/place{scale}", len(stretches), (count, channels))
         noise = stretches[place.flatten()].reshape(rows, count, channels, tall, wide)
-        noise = noise * each[..., number, None, None, None].float()
-        if scale > 1:
-            noise = noise.repeat_interleave(scale, dim=-2).repeat_interleave(scale, dim=-1)
-        made = made + noise[..., :height, :width]
-    return made.clamp(0.0, 1.0)
+        noise.mul_(each[..., number, None, None, None].float())
+        if made is not None:
+            coarse = functional.interpolate(made.flatten(0, 1), scale_factor=SCALES[number + 1] // scale)
+            noise.add_(coarse.reshape(rows, count, channels, *coarse.shape[-2:])[..., :tall, :wide])
+        made = noise
+    assert made is not None
+    return made.add_(frames).clamp_(0.0, 1.0)
 
 
 def check_levels(task: str, levels: tuple[float, float]) -> tuple[float, float]:

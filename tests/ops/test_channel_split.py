@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmssl.ops.channel_split import normalise_frames, one_channel
+from mmssl.ops.channel_split import normalise_frames, one_channel, some_one_channel
 
 
 @given(st.lists(st.integers(0, 2), min_size=4, max_size=4))
@@ -18,6 +18,19 @@ def test_each_frame_keeps_the_channel_it_was_given(channels: list[int]) -> None:
     for row in range(2):
         for slot in range(2):
             assert torch.equal(kept[row, slot, 0], frames[row, slot, channel[row, slot]])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=3, max_size=3))
+def test_only_some_clips_show_one_channel(drawn: list[tuple[int, bool]]) -> None:
+    clips = torch.arange(3 * 2 * 3 * 4 * 5, dtype=torch.float32).reshape(3, 2, 3, 4, 5)
+    channel, split = torch.tensor([c for c, _ in drawn]), torch.tensor([s for _, s in drawn])
+    before = clips.clone()
+    shown = some_one_channel(clips, channel, split)
+    for row, (one, alone) in enumerate(drawn):
+        expected = before[row, :, one, None].expand(-1, 3, -1, -1) if alone else before[row]
+        assert torch.equal(shown[row], expected)
+    shown.zero_()
+    assert torch.equal(clips, before)  # a copy, whatever was drawn
 
 
 @given(st.floats(0.3, 1.5), st.floats(-0.2, 0.2))

@@ -90,8 +90,8 @@ def show(
         own = draws.integers(f"{name}_jitter", 2 * jitter_pixels + 1, (parts,)) - jitter_pixels
         own = common.clamp(jitter_pixels, length - side - jitter_pixels)[:, None] + own
         corners.append(own.repeat_interleave(each, dim=1).flatten())
-    shown = crop_at(frames.flatten(0, 1), corners[0], corners[1], side).float() / 255
-    shown = mirror(shown, draws.bernoulli("mirror", 0.5).repeat_interleave(chosen.shape[1]))
+    shown = crop_at(frames.flatten(0, 1), corners[0], corners[1], side)
+    shown = mirror(shown, draws.bernoulli("mirror", 0.5).repeat_interleave(chosen.shape[1])).float().div_(255)
     if normalise:
         shown = normalise_frames(shown)
     return shown.expand(-1, 3, -1, -1)

@@ -36,7 +36,7 @@ from mmssl.errors import UserError
 from mmssl.losses.dense_nce import dense_nce
 from mmssl.nn.conv_gru import ConvGRUCell
 from mmssl.nn.encoders import Encoders
-from mmssl.ops.channel_split import one_channel
+from mmssl.ops.channel_split import some_one_channel
 from mmssl.ops.crops import mirror
 from mmssl.ops.frame_noise import check_levels, frame_noise
 from mmssl.ops.partners import ring_others, top_rate
@@ -128,13 +128,13 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         # A key frame of the codec comes round in the same block of every three or so, which would tell the step.
         film = frame_noise(film.float() / 255, draws, "noise", self.noise)
         film = film.reshape(count * blocks, self.frames, *film.shape[2:])
-        channel = draws.integers("channel", 3, (blocks,)).flatten()[:, None].expand(-1, self.frames)
+        channel = draws.integers("channel", 3, (blocks,)).flatten()
         split = draws.bernoulli("split", self.split, (blocks,)).flatten()
-        film = torch.where(split[:, None, None, None, None], one_channel(film, channel), film)
+        film = some_one_channel(film, channel, split)
         gain = draws.uniform("gain", (blocks, 3), 1 - self.jitter, 1 + self.jitter).flatten(0, 1)
         offset = draws.uniform("offset", (blocks, 3), -self.jitter / 3, self.jitter / 3).flatten(0, 1)
         gain, offset = (x.float()[:, None, :, None, None] for x in (gain, offset))
-        film = (film * gain + offset).clamp(0.0, 1.0).transpose(1, 2).unflatten(0, (count, blocks))
+        film = film.mul_(gain).add_(offset).clamp_(0.0, 1.0).transpose(1, 2).unflatten(0, (count, blocks))
         valid = valid_rows(self, batch) * inside(batch, times[:, 0], self.picture.seconds)
         return BlocksExample(
             seen=film[:, : self.seen],

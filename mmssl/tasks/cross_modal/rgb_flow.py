@@ -38,7 +38,7 @@ from mmssl.nn.features import Features
 from mmssl.nn.heads import BatchStandardisation
 from mmssl.nn.matcher import Matcher
 from mmssl.ops.augment import colour_jitter
-from mmssl.ops.channel_split import one_channel
+from mmssl.ops.channel_split import some_one_channel
 from mmssl.ops.crops import crop_at, mirror
 from mmssl.ops.flow_input import field_motion, mirror_flow, to_pixels, without_pan
 from mmssl.ops.partners import ring_partner
@@ -226,9 +226,7 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         """Float32 [B, T, 3, H, W] in [0, 1]: other colours, at times one channel three times; alike in all frames."""
         gain = draws.uniform("gain", (3,), 1.0 - self.gain, 1.0 + self.gain)
         made = colour_jitter(frames, gain, draws.uniform("offset", (3,), -self.offset, self.offset))
-        channel = draws.integers("channel", 3)[:, None].expand(-1, frames.shape[1])
-        split = draws.bernoulli("split", self.split)[:, None, None, None, None]
-        return torch.where(split, one_channel(made, channel), made)
+        return some_one_channel(made, draws.integers("channel", 3), draws.bernoulli("split", self.split))
 
     def forward(self, example: FlowExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-modal and diversity term over the gathered batch."""
