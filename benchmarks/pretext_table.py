@@ -137,7 +137,7 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as a table in Markdown, one line a task of a config."""
     lines = [
         "| config | task | score | true | floor | ceiling | way | broken pairs | blind | input zeroed | steps | s "
-        "| seeds |",
+        "| seeds of the three |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for config, task in sorted({(r["config"], r["task"]) for r in rows}, key=lambda c: (c[0] == "all", c)):
@@ -149,13 +149,14 @@ def table(rows: Sequence[Row]) -> str:
         floor = statistics.mean(r["floor"] for r in true)
         ceiling = true[0]["ceiling"]
         ways = [(r["score"] - r["floor"]) / (ceiling - r["floor"]) for r in true]
+        seeds = [str(len({r["seed"] for r in by[control]})) for control in CONTROLS]
         far = all(far_above_floor(r["score"], r["floor"], ceiling) for r in true)
         lines.append(
             f"| {config} | {task} | {true[0]['score_name']} | {spread([r['score'] for r in true])} | {floor:.3g} | "
             f"{ceiling:.3g} | {statistics.mean(ways):.0%}{'' if far else ' (not far)'} | "
             f"{spread([r['score'] for r in by['broken_pairs']])} | {spread([r['score'] for r in by['blind']])} | "
             f"{spread([r['ablated'] for r in true])} | {true[0]['steps']} | "
-            f"{statistics.mean(r['seconds'] for r in true):.0f} | {len({r['seed'] for r in true})} |"
+            f"{statistics.mean(r['seconds'] for r in true):.0f} | {', '.join(seeds)} |"
         )
     counts = Counter(device for (*_, device) in {(r["config"], r["control"], r["seed"], r["device"]) for r in rows})
     told = ", ".join(f"{count} on {device}" for device, count in counts.most_common())
