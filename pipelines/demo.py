@@ -62,7 +62,7 @@ class Size:
 
 
 STAGES = ("Soundstage", "shards", "pretraining", "action evaluation", "localization", "report")
-FULL = Size("demo", 2000, 512, 540, 32, 5, 96, 12, (95, 70, 430, 70, 20, 5))
+FULL = Size("demo", 2000, 512, 800, 32, 5, 96, 12, (95, 70, 430, 70, 20, 5))
 QUICK = Size("quick", 96, 64, 12, 16, 2, 64, 4, (15, 10, 30, 20, 10, 5))
 
 

@@ -1,12 +1,13 @@
-"""A trained video_prediction step by step, beside a copy of the last frame: a table, and strips as a picture.
+"""What a trained video_prediction makes of clips in which much moves, as strips: a picture.
 
-python benchmarks/figures/video_prediction.py RUN 'shards/test-*.tar' docs/figures/video_prediction.png [CLIPS]
+python benchmarks/figures/video_prediction.py RUN 'shards/test-*.tar' docs/figures/video_prediction.png
+
+Figures: benchmarks/future_frames.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ import matplotlib.pyplot as plt
 
 NAME, BATCH = "video_prediction", 32
 LATE = Moment(1, 1, 0, 1.0)
-QUALITIES = ("ssim", "floor", "psnr", "psnr_copied", "psnr_moving", "psnr_moving_copied")
 SHOWN = (0, 3, 6, 9)  # steps of the strips
 
 
@@ -52,30 +52,6 @@ def held_out(shards: str, multitask: MultiTask, clips: int) -> list[Batch]:
             if sum(map(len, batches)) >= clips:
                 break
     return batches
-
-
-@torch.inference_mode()
-def qualities(multitask: MultiTask, batches: list[Batch], shuffle: bool = False) -> dict[str, float]:
-    """Every metric's mean over the clips, and the squared error; with `shuffle` the past is shown in a drawn order."""
-    task: Any = multitask.tasks[NAME]
-    task.shuffle = shuffle
-    sums: dict[str, list[float]] = {}
-    for batch in batches:
-        _, outcomes = multitask(batch, LATE)
-        example = task.pretext(batch, batch.draws(NAME), LATE)
-        made = task.predict(example.past, multitask.encoders, LATE)
-        multitask.encoders.forget()
-        error = (made - example.future).square().flatten(1).mean(dim=1)
-        copied = (example.past[:, :, -1][:, None] - example.future).square().flatten(1).mean(dim=1)
-        found = dict(outcomes[NAME].metrics)
-        found["mse"] = ((error * example.weight).sum(), example.weight.sum())
-        found["mse_copied"] = ((copied * example.weight).sum(), example.weight.sum())
-        for name, (total, count) in found.items():
-            pair = sums.setdefault(name, [0.0, 0.0])
-            pair[0] += float(total)
-            pair[1] += float(count)
-    task.shuffle = False
-    return {name: total / count for name, (total, count) in sums.items() if count}
 
 
 @torch.inference_mode()
@@ -108,20 +84,11 @@ def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 2) -> None:
     figure.savefig(out, dpi=56)
 
 
-def main(run: str, shards: str, out: str, clips: str = "128") -> None:
-    """Print the table and draw the strips."""
+def main(run: str, shards: str, out: str) -> None:
+    """Draw the strips."""
     torch.set_num_threads(1)
     multitask = load(Path(run))
-    batches = held_out(shards, multitask, int(clips))
-    true, shuffled = qualities(multitask, batches), qualities(multitask, batches, shuffle=True)
-    steps = multitask.tasks[NAME].steps
-    print("step " + " ".join(f"{name:>18}" for name in QUALITIES))
-    for step in range(1, int(steps) + 1):  # type: ignore[arg-type]
-        print(f"{step:4d} " + " ".join(f"{true.get(f'{name}_{step:02d}', float('nan')):18.4f}" for name in QUALITIES))
-    keys = ("ssim", "floor", "psnr", "psnr_copied", "psnr_moving", "psnr_moving_copied", "mse", "mse_copied")
-    for name, found in (("true order", true), ("shuffled", shuffled)):
-        print(json.dumps({"past": name, "clips": sum(map(len, batches)), **{k: round(found[k], 5) for k in keys}}))
-    draw(multitask, batches[0], out)
+    draw(multitask, held_out(shards, multitask, BATCH)[0], out)
 
 
 if __name__ == "__main__":

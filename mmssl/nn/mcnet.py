@@ -3,8 +3,8 @@ for natural video sequence prediction", arXiv 1706.08033).
 
 A ConvLSTM reads the *differences* of neighbouring frames, the content code is that of the last frame; both are
 combined into the code of the next frame, whose difference from the one before is fed back. Differences are taken of
-the encoder's maps and not of pixels, since nothing but the encoder may see the past. The paper's adversarial term is
-left out; its skips at finer maps are those of `mmssl.nn.future.FutureDecoder`.
+the encoder's maps and not of pixels, since nothing but the encoder may see the past. The paper's skips at finer maps
+are those of `mmssl.nn.future.FutureDecoder`, its adversarial term that of `mmssl.nn.discriminator`.
 """
 
 from __future__ import annotations

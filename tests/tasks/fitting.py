@@ -25,13 +25,17 @@ def fit(
         multitask: the tasks, set up.
         batch_of: the batch of a step.
         steps: optimizer steps.
-        rate: the highest learning rate.
+        rate: the highest learning rate, of all that a task asks for no other of.
         warmup: share of the steps until it is reached.
         clipped: largest norm of the gradient, or None for any.
     """
     multitask.train()
-    optimizer = torch.optim.AdamW(multitask.parameters(), lr=rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warmup)
+    own = [group for task in multitask.tasks.values() for group in task.parameter_groups() if "lr" in group]
+    apart = {id(parameter) for group in own for parameter in group["params"]}
+    groups = [{"params": [p for p in multitask.parameters() if id(p) not in apart], "lr": rate}, *own]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    rates = [group["lr"] for group in groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=warmup)
     for step in range(steps):
         batch, moment = batch_of(step), Moment(step, steps, 0, step / steps)
         loss, outcomes = multitask(batch, moment, truth=truth_of(batch))

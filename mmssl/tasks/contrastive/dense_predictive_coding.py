@@ -1,10 +1,13 @@
 """Dense predictive coding: from the first blocks of a clip to the features of the next ones, at every place (DPC, Han,
-Xie, Zisserman, arXiv 1909.04656; with a memory that predictions are read from as in MemDPC, arXiv 2008.01065).
+Xie, Zisserman, arXiv 1909.04656; with a memory that predictions are read from, and backwards as well, as in MemDPC,
+arXiv 2008.01065).
 
 A clip is cut into blocks of a few frames. Each block is encoded by itself, as a row of the encoder's batch, so that no
 filter reaches over into a block that is to be predicted. A ConvGRU reads the blocks that are seen; a predictor makes
 the feature of the next block from its state, which the ConvGRU reads in turn, and so on. Every prediction must find its
-own feature among those of all clips, steps and places of the gathered batch, by plain dot products.
+own feature among those of all clips, steps and places of the gathered batch, by plain dot products. With `backwards`
+the blocks are read from the last one on too, by a ConvGRU of its own, and the first three are predicted; the predictor
+and the memory are those of the way forwards, the losses are summed.
 
 Shortcuts that are closed: each block has its own gain, offset and, in half of the cases, one colour channel only,
 constant over its frames, so that no tint tells blocks of a clip from others; each frame has noise of its own, since
@@ -16,8 +19,6 @@ How it is judged. Where a feature lies can be told from the encoder's padding al
 what stands still in them. The score's candidates are therefore those of *one place*: all predicted steps of the clip
 and of three others, so that twelve candidates have a floor of 1/12 however large the batch is, and who knows the clip
 but nothing of time stays at 1/3. ``temporal_top1`` counts the clip's own steps alone.
-
-Departures from MemDPC: the future is predicted from the past only, not the past from the future as well.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         rate: frames a second; that of the films, or a whole share of it: others are left out (`even_clips`).
         size: (height, width) of the decoded frames.
         width: channels of features and predictions.
-        memory: slots of the memory that predictions are read from; 0 for none (DPC).
+        memory: slots of the memory that predictions are read from; 0 for none (DPC). MemDPC has 1024.
+        backwards: whether the first blocks are predicted from the later ones as well (MemDPC).
         kernel: side of the ConvGRU's convolutions.
         grid: most places a side; finer maps are averaged to it.
         jitter: spread of a block's gain about 1; its offset has a third of it. 0 leaves colours as they are.
@@ -90,6 +92,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         size: tuple[int, int] = (96, 96),
         width: int = 128,
         memory: int = 0,
+        backwards: bool = False,
         kernel: int = 1,
         grid: int = 8,
         jitter: float = 0.2,
@@ -99,7 +102,12 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         super().__init__()
         if seen < 1 or frames < 1 or memory < 0 or grid < 1:
             raise UserError("dense_predictive_coding: seen, frames and grid must be at least 1, memory at least 0")
-        self.seen, self.frames = seen, frames
+        if backwards and seen < STEPS:
+            raise UserError(
+                f"dense_predictive_coding: backwards needs seen to be at least {STEPS}, the blocks that are predicted; "
+                f"got {seen}"
+            )
+        self.seen, self.frames, self.backwards = seen, frames, backwards
         self.picture = Span((seen + STEPS) * frames / rate, rate)
         self.window = Window(picture=self.picture, size=size)
         self.width, self.memory_slots, self.kernel, self.grid = width, memory, kernel, grid
@@ -114,6 +122,8 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         # One group: normalised within a block, never over blocks or clips.
         self.project = nn.Sequential(nn.GroupNorm(1, entering), nn.Conv2d(entering, self.width, 1))
         self.recurrent = ConvGRUCell(self.width, self.width, self.kernel)
+        if self.backwards:
+            self.recurrent_back = ConvGRUCell(self.width, self.width, self.kernel)
         made = self.memory_slots or self.width
         self.predictor = nn.Sequential(nn.Conv2d(self.width, self.width, 1), nn.ReLU(), nn.Conv2d(self.width, made, 1))
         if self.memory_slots:
@@ -149,15 +159,19 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
 
         Steps and places are candidates as clips are. Were they kept, the own film's right step and place would be the
         match whenever the own film is (in one batch of B), its wrong ones never: that teaches to predict.
+
+        Backwards the first three blocks are the truth. For both ways to be broken, they, the blocks between and the
+        last three are of three clips.
         """
         broken = super().break_pairs(example, draws)
-        count, (height, width) = len(broken.next), broken.next.shape[-2:]
-        order = draws.permutation("broken steps", STEPS)
-        mixed = broken.next[torch.arange(count, device=order.device)[:, None], order]
-        down, right = (draws.integers(f"broken {axis}", size) for axis, size in (("rows", height), ("columns", width)))
-        shifts = zip(down.tolist(), right.tolist(), strict=True)
-        rolled = [blocks.roll(shift, dims=(-2, -1)) for blocks, shift in zip(mixed, shifts, strict=True)]
-        return broken._replace(next=torch.stack(rolled))
+        broken = broken._replace(next=scattered(broken.next, draws, "broken"))
+        if self.backwards:
+            first, between = example.seen[:, :STEPS], example.seen[:, STEPS:]
+            apart = draws.for_task(f"{draws.task} between")
+            between = super().break_pairs(example._replace(next=between), apart).next
+            parts = [scattered(first, draws, "broken first"), scattered(between, apart, "broken")]
+            broken = broken._replace(seen=torch.cat(parts, dim=1))
+        return broken
 
     def features(self, blocks: torch.Tensor, encoders: Encoders) -> torch.Tensor:
         """[B, N, D, h, w] of blocks [B, N, 3, F, H, W], each encoded by itself; before any ReLU."""
@@ -168,38 +182,46 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         made: torch.Tensor = level.unflatten(0, blocks.shape[:2])
         return made
 
-    def predict(self, seen: torch.Tensor) -> torch.Tensor:
-        """[B, 3, D, h, w]: the features of the next blocks, from those of the seen ones, [B, S, D, h, w]."""
-        state = self.recurrent.start(seen[:, 0])
+    def predict(self, seen: torch.Tensor, back: bool = False) -> torch.Tensor:
+        """[B, 3, D, h, w]: the features of the next blocks, from those of the seen ones, [B, S, D, h, w].
+
+        With `back` the blocks are in the order of the way back, and read by its ConvGRU.
+        """
+        recurrent = self.recurrent_back if back else self.recurrent
+        state = recurrent.start(seen[:, 0])
         for feature in seen.unbind(dim=1):
-            state = self.recurrent(torch.relu(feature), state)
+            state = recurrent(torch.relu(feature), state)
         made = []
         for _ in range(STEPS):
             feature = self.predictor(state)
             if self.memory_slots:
                 feature = torch.einsum("bmhw,md->bdhw", feature.softmax(dim=1), self.memory)
             made.append(feature)
-            state = self.recurrent(torch.relu(feature), state)
+            state = recurrent(torch.relu(feature), state)
         return torch.stack(made, dim=1)
 
     def forward(self, example: BlocksExample, encoders: Encoders, moment: Moment) -> Outcome:
-        """InfoNCE over all clips, steps and places of the gathered batch."""
+        """InfoNCE over all clips, steps and places of the gathered batch, forwards and, if asked for, backwards."""
         features = self.features(torch.cat([example.seen, example.next], dim=1), encoders)
-        seen, true = features[:, : self.seen], features[:, self.seen :]
-        # Places as rows, [B, 3, h * w, D].
-        made, true = (x.float().flatten(3).transpose(2, 3) for x in (self.predict(seen), true))
-        candidates, weight, drawn = gather(true.contiguous()), gather(example.weight), gather(example.drawn)
-        anchors = made.shape[:3].numel()
-        own = torch.arange(anchors, device=made.device) + distributed.rank() * anchors
-        valid = weight.repeat_interleave(anchors // len(made)) > 0
-        loss = dense_nce(made.flatten(0, 2), candidates.flatten(0, 2), own, valid)
-        # Products that autocast rounds to bfloat16 would tie, or change places.
-        with torch.autocast(made.device.type, enabled=False):
-            metrics = self._metrics(made.detach(), candidates.detach(), weight, drawn)
-        return Outcome(
-            losses={"nce": global_mean(loss.unflatten(0, (len(made), -1)).mean(dim=1), example.weight)},
-            metrics=metrics | {"even_clips": rate(example.weight > 0, example.valid)},
-        )
+        weight, drawn = gather(example.weight), gather(example.drawn)
+        losses: dict[str, torch.Tensor] = {}
+        metrics = {"even_clips": rate(example.weight > 0, example.valid)}
+        for back in (False, True) if self.backwards else (False,):
+            blocks, name = (features.flip(1), "_backwards") if back else (features, "")
+            seen, true = blocks[:, : self.seen], blocks[:, self.seen :]
+            # Places as rows, [B, 3, h * w, D].
+            made, true = (x.float().flatten(3).transpose(2, 3) for x in (self.predict(seen, back), true))
+            candidates = gather(true.contiguous())
+            anchors = made.shape[:3].numel()
+            own = torch.arange(anchors, device=made.device) + distributed.rank() * anchors
+            valid = weight.repeat_interleave(anchors // len(made)) > 0
+            loss = dense_nce(made.flatten(0, 2), candidates.flatten(0, 2), own, valid)
+            losses[f"nce{name}"] = global_mean(loss.unflatten(0, (len(made), -1)).mean(dim=1), example.weight)
+            # Products that autocast rounds to bfloat16 would tie, or change places.
+            with torch.autocast(made.device.type, enabled=False):
+                found = self._metrics(made.detach(), candidates.detach(), weight, drawn)
+            metrics |= {f"{metric}{name}": value for metric, value in found.items()}
+        return Outcome(losses, metrics)
 
     @torch.no_grad()
     def _metrics(
@@ -242,3 +264,13 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
             "dense_top1": (first.unflatten(0, mine.shape), here),
         }
         return {name: rate(values.flatten(1).mean(dim=1), counted) for name, (values, counted) in found.items()}
+
+
+def scattered(blocks: torch.Tensor, draws: Draws, name: str) -> torch.Tensor:
+    """Blocks [B, N, ..., H, W] of each clip in a drawn order, all shifted over the picture alike, round its border."""
+    count, (height, width) = len(blocks), blocks.shape[-2:]
+    order = draws.permutation(f"{name} steps", blocks.shape[1])
+    mixed = blocks[torch.arange(count, device=order.device)[:, None], order]
+    down, right = (draws.integers(f"{name} {axis}", size) for axis, size in (("rows", height), ("columns", width)))
+    shifts = zip(down.tolist(), right.tolist(), strict=True)
+    return torch.stack([clip.roll(shift, dims=(-2, -1)) for clip, shift in zip(mixed, shifts, strict=True)])

@@ -14,13 +14,18 @@ It is a copy of the last frame before anything is learned: *that* is the floor, 
 still, and with the encoders blinded nothing better is left. With ``copy_last=False`` the whole picture is painted, as
 in the papers, and even what stands still must pass through the encoders.
 
-Departures from the papers: the adversarial term of MCnet and its pixel differences (see `mmssl.nn.mcnet`), peepholes by
-place (`mmssl.nn.conv_lstm`), and the spatial encoders, which are the shared ones.
+Squared errors alone are least for the mean of what may come, which is blurred. MCnet asks a judge besides, who tells
+true clips from predicted ones (`adversarial`, `mmssl.nn.discriminator`). Departure from it: while the maker pauses, it
+leaves out the judge's term alone and goes on with the rest.
+
+Departures from the papers: MCnet's pixel differences (see `mmssl.nn.mcnet`), peepholes by place
+(`mmssl.nn.conv_lstm`), and the spatial encoders, which are the shared ones.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -33,6 +38,7 @@ from mmssl.errors import UserError
 from mmssl.losses.gradient_difference import gradient_difference
 from mmssl.metrics.image_quality import psnr, ssim
 from mmssl.nn.conv_lstm import ConvLSTM
+from mmssl.nn.discriminator import Discriminator, Turns, carried, fixed, judged
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.future import FutureDecoder, Matching, Parts, compose
 from mmssl.nn.mcnet import MCNet
@@ -70,6 +76,8 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         width: channels of the code of a future frame.
         code: channels of the motion code of a past frame.
         gradient_weight: weight of the gradient difference loss beside the squared error.
+        adversarial: weight of the judge's term, 0 for no judge; MCnet has 0.02, beside errors of pictures in [-1, 1].
+        judge_lr: the judge's own learning rate; that of the others would let it run away from them.
         copy_last: start from the last frame, warped; off to paint whole pictures.
         near_first: weigh the error of step k by 1 / k; off for the plain mean over the steps.
         paint_from: share of the training before which nothing is painted: who may paint blurs what moves, and learns
@@ -93,6 +101,8 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         width: int = 48,
         code: int = 24,
         gradient_weight: float = 1.0,
+        adversarial: float = 0.0,
+        judge_lr: float = 1e-4,
         copy_last: bool = True,
         near_first: bool = True,
         paint_from: float = 0.3,
@@ -107,7 +117,12 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         self.picture = Span((frames + steps) / rate, rate)
         self.window = Window(picture=self.picture, size=size)
         self.network_name, self.width, self.code = network, width, code
-        self.gradient_weight = gradient_weight
+        if adversarial < 0 or judge_lr <= 0:
+            raise UserError(
+                "video_prediction: adversarial must be at least 0 and judge_lr above 0, "
+                f"got {adversarial} and {judge_lr}"
+            )
+        self.gradient_weight, self.adversarial, self.judge_lr = gradient_weight, adversarial, judge_lr
         self.copy_last, self.shuffle, self.paint_from = copy_last, shuffle, paint_from
         # The error of a copy grows about as fast as time passes: weighed by it, each step counts alike.
         near = 1.0 / torch.arange(1, steps + 1) if near_first else torch.ones(steps)
@@ -135,6 +150,18 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         self.fine = min(image.strides)
         self.matching = Matching()
         self.decoder = FutureDecoder(self.width, self.stride, self.matching.width, image.level_widths)
+        if self.adversarial:
+            self.judge, self.turns = Discriminator(self.frames + self.steps), Turns()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The judge learns at a rate of its own, with the published memory of its steps."""
+        if not self.adversarial:
+            return super().parameter_groups()
+        others = [p for name, p in self.named_parameters() if not name.startswith("judge.")]
+        return [
+            {"params": others},
+            {"params": list(self.judge.parameters()), "lr": self.judge_lr, "betas": (0.5, 0.999)},
+        ]
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> PredictionExample:
         """Past and future of each clip, mirrored together or not."""
@@ -181,18 +208,30 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
         return compose(past[:, :, -1], parts._replace(mask=parts.mask * painting))
 
     def forward(self, example: PredictionExample, encoders: Encoders, moment: Moment) -> Outcome:
-        """Squared error and gradient difference, averaged over the steps and the valid clips of all ranks."""
+        """Squared error and gradient difference over the steps, and the judge's two terms; means over all ranks."""
         made = self.predict(example.past, encoders, moment)
         # Sums, no matrix products: those would be rounded to bfloat16 under autocast.
         error = ((made - example.future).square().mean(dim=(2, 3, 4)) * self.step_weights).sum(dim=1)
         edges = (gradient_difference(made, example.future) * self.step_weights).sum(dim=1)
-        return Outcome(
-            losses={
-                "squared_error": global_mean(error, example.weight),
-                "gradient_difference": self.gradient_weight * global_mean(edges, example.weight),
-            },
-            metrics=self.qualities(made.detach(), example),
-        )
+        losses = {
+            "squared_error": global_mean(error, example.weight),
+            "gradient_difference": self.gradient_weight * global_mean(edges, example.weight),
+        }
+        carry: dict[str, torch.Tensor] = {}
+        if self.adversarial:
+            real = judged(self.judge(example.past, example.future), true=True)
+            found = judged(self.judge(example.past, made.detach()), true=False)
+            taken = judged(fixed(self.judge, example.past, made), true=True)
+            judge_learns, maker_learns = self.turns.learning
+            losses["judge"] = judge_learns * global_mean(real + found, example.weight)
+            losses["adversarial"] = maker_learns * self.adversarial * global_mean(taken, example.weight)
+            carry = carried(real, found, example.weight)
+        return Outcome(losses, self.qualities(made.detach(), example), carry)
+
+    def after_step(self, encoders: Encoders, carries: Sequence[Mapping[str, torch.Tensor]], moment: Moment) -> None:
+        """See whose turn it is, the judge's or the maker's."""
+        if self.adversarial:
+            self.turns.update(carries)
 
     @torch.no_grad()
     def qualities(self, made: torch.Tensor, example: PredictionExample) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -74,6 +74,65 @@ def test_no_receptive_field_reaches_over_into_another_block() -> None:
     assert not by_target.any()
 
 
+def test_the_first_blocks_are_predicted_from_the_later_ones_alone() -> None:
+    task = coding_task(backwards=True)
+    multitask = multitask_of(task)
+    batch = films(task, 3, 0)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    blocks = torch.cat([example.seen, example.next], dim=1).requires_grad_()
+    features = task.features(blocks, multitask.encoders).flip(1)
+    (by_prediction,) = torch.autograd.grad(task.predict(features[:, : task.seen], back=True)[0].sum(), blocks)
+    assert bool(by_prediction[0, 3:].flatten(1).any(dim=1).all())
+    assert not by_prediction[0, :3].any()
+    assert not by_prediction[1:].any()
+
+
+def test_the_way_back_is_the_way_forwards_of_the_film_run_backwards() -> None:
+    task = coding_task(backwards=True, memory=16)
+    multitask = multitask_of(task)
+    task.recurrent_back.load_state_dict(task.recurrent.state_dict())
+    batch = films(task, 6, 0)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    turned = torch.cat([example.seen, example.next], dim=1).flip(1)
+    outcomes = []
+    for one in (example, example._replace(seen=turned[:, :5], next=turned[:, 5:])):
+        outcomes.append(task(one, multitask.encoders, MOMENT))
+        multitask.encoders.forget()
+    one, other = outcomes
+    assert float(one.losses["nce"]) != pytest.approx(float(one.losses["nce_backwards"]), rel=1e-4)
+    for here, there in (("", "_backwards"), ("_backwards", "")):
+        torch.testing.assert_close(one.losses[f"nce{here}"], other.losses[f"nce{there}"])
+        assert mean(one, f"top1{here}") == pytest.approx(mean(other, f"top1{there}"))
+    assert float(one.loss) == pytest.approx(float(one.losses["nce"] + one.losses["nce_backwards"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("seen", [3, 5])
+def test_broken_both_ways_no_part_need_be_of_the_clip_of_another(seen: int) -> None:
+    """The first blocks stay the clip's own; those between and the last are of clips drawn apart, steps exchanged."""
+    task = coding_task(backwards=True, seen=seen, noise=(0.0, 0.0), jitter=0.0, split=0.0)
+    batch = films(task, 32, 0)
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    clip = torch.arange(32.0)[:, None, None, None, None, None]
+    step = torch.arange(seen + 3.0)[None, :, None, None, None, None] / 100
+    told = (clip + step).expand(32, seen + 3, 3, 4, 32, 32)
+    example = example._replace(seen=told[:, :seen], next=told[:, seen:])
+    broken = task.break_pairs(example, batch.draws("x"))
+    told = torch.cat([broken.seen, broken.next], dim=1)[:, :, 0, 0, 0, 0]
+    clips, steps = told.floor(), ((told - told.floor()) * 100).round()
+    first, between, last = clips[:, 0], clips[:, 3:seen], clips[:, seen]
+    assert torch.equal(first, torch.arange(32.0))
+    assert torch.equal(last.sort().values, torch.arange(32.0))
+    assert float((last == first).float().mean()) < 0.2
+    for part in (clips[:, :3], between, clips[:, seen:]):
+        assert torch.equal(part, part[:, :1].expand_as(part))
+    if seen > 3:
+        assert torch.equal(between[:, 0].sort().values, torch.arange(32.0))
+        assert float((between[:, 0] == last).float().mean()) < 0.2
+    for at in (slice(0, 3), slice(seen, None)):
+        assert len(set(map(tuple, steps[:, at].tolist()))) > 3  # many orders
+        assert torch.equal(steps[:, at].sort(dim=1).values, steps[:, at].sort(dim=1).values[:1].expand(32, 3))
+
+
 def test_blocks_follow_each_other_and_each_has_one_tint() -> None:
     task = coding_task(split=0.0, noise=(0.0, 0.0))
     batch = films(task, 4, 0)
@@ -119,9 +178,9 @@ def test_half_of_the_blocks_keep_one_channel() -> None:
     assert 0.35 < float(grey.float().mean()) < 0.65
 
 
-@pytest.mark.parametrize("memory", [0, 16])
-def test_predictions_of_the_memory_are_mixtures_of_its_slots(memory: int) -> None:
-    task = coding_task(memory=memory)
+@pytest.mark.parametrize(("memory", "backwards"), [(0, False), (16, False), (16, True)])
+def test_predictions_of_the_memory_are_mixtures_of_its_slots(memory: int, backwards: bool) -> None:
+    task = coding_task(memory=memory, backwards=backwards)
     multitask = multitask_of(task)
     made = task.predict(torch.randn(2, 5, 32, 2, 2))
     assert made.shape == (2, 3, 32, 2, 2)
@@ -237,6 +296,19 @@ def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() 
     for outcome in (blind, broken):
         assert mean(outcome, "top1") < 1.4 * FLOOR
         assert abs(mean(outcome, "temporal_top1") - 1 / 3) < 0.04
+
+
+@pytest.mark.slow
+def test_both_ways_are_learned_and_with_broken_pairs_neither_is() -> None:
+    settings = {"backwards": True, "memory": 64}
+    held_out = films(coding_task(), 128, 2)
+    true = score(train(coding_task(**settings), 200), held_out)
+    broken = score(train(coding_task(**settings), 80, "broken_pairs"), held_out)
+    for way in ("", "_backwards"):
+        assert mean(true, f"top1{way}") > 2 * FLOOR
+        assert mean(true, f"temporal_top1{way}") > 1 / 3 + 0.05
+        assert mean(broken, f"top1{way}") < 1.4 * FLOOR
+        assert abs(mean(broken, f"temporal_top1{way}") - 1 / 3) < 0.04
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from mmssl.batch import Batch
 from mmssl.errors import UserError
 from mmssl.tasks.base import Control, Moment, MultiTask, Outcome
 from mmssl.tasks.generation.video_prediction import NETWORKS, VideoPrediction
+from mmssl.training.optim import parameter_groups
 from tests.batches import World, small_encoders
 from tests.contract.rows import changed, take_rows
 from tests.tasks.context.scenes import moving_discs, picture_batch, still_films, timed
@@ -162,7 +163,51 @@ def test_a_future_that_ends_in_a_repeated_frame_is_no_row() -> None:
         assert task.pretext(batch, batch.draws("x"), MOMENT).weight.tolist() == [kept] * 4
 
 
+def test_judge_and_maker_learn_each_by_their_own_term() -> None:
+    """The judge's term reaches the judge alone, the maker's everything but the judge; who pauses has no gradient."""
+    task = prediction_task(frames=4, steps=3, network="mcnet", adversarial=0.02)
+    multitask = multitask_of(task, stir=0.05)
+    batch = films(task, 8, 0)
+
+    def gradients(*names: str) -> tuple[bool, bool]:
+        multitask.zero_grad()
+        outcome = multitask(batch, MOMENT)[1]["video_prediction"]
+        sum(outcome.losses[name] for name in names).backward()  # type: ignore[union-attr]
+        of_judge = {id(p) for p in task.judge.parameters()}
+        some = [(id(p) in of_judge, p.grad is not None and bool(p.grad.any())) for p in multitask.parameters()]
+        return any(found for mine, found in some if mine), any(found for mine, found in some if not mine)
+
+    assert gradients("judge") == (True, False)
+    assert gradients("adversarial") == (False, True)
+    assert gradients("squared_error", "gradient_difference") == (False, True)
+    task.turns.learning.zero_()
+    assert gradients("judge", "adversarial") == (False, False)
+
+
+def test_the_judge_has_a_rate_of_its_own() -> None:
+    for adversarial, wanted in ((0.0, set()), (0.02, {1e-4})):
+        task = prediction_task(frames=4, steps=3, adversarial=adversarial)
+        groups = parameter_groups(multitask_of(task))
+        assert {group["lr"] for group in groups if "lr" in group} == wanted
+        of_judge = [p for group in groups if "lr" in group for p in group["params"]]
+        assert len(of_judge) == (len(list(task.judge.parameters())) if adversarial else 0)
+
+
+def test_the_judge_learns_and_the_prediction_stays_better_than_a_copy() -> None:
+    """A quarter of the published weight: at a rate forty times the published one that is enough."""
+    before, trained = (prediction_task(network="mcnet", adversarial=0.005) for _ in range(2))
+    of_copies = score(multitask_of(before))
+    multitask = train(trained, 50)
+    trained.turns.learning.fill_(1.0)  # neither pauses: both errors are told
+    outcome = score(multitask)
+    assert float(of_copies.losses["judge"]) == pytest.approx(2 * np.log(2), abs=0.2)
+    assert float(outcome.losses["judge"]) < 1.0
+    assert mean(outcome, "ssim") > mean(outcome, "floor") + 0.03
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(UserError, match="adversarial"):
+        VideoPrediction(adversarial=-0.02)
     with pytest.raises(UserError, match="simvp"):
         VideoPrediction(network="lstm")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="2 frames"):
@@ -186,9 +231,9 @@ def test_motion_is_learned_and_without_its_input_or_its_future_nothing_is() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", sorted(NETWORKS))
-def test_each_step_is_better_than_a_copy_and_the_order_of_the_past_is_used(network: Any) -> None:
-    multitask = train(prediction_task(network=network), 400)
+@pytest.mark.parametrize(("network", "adversarial"), [*((n, 0.0) for n in sorted(NETWORKS)), ("mcnet", 0.005)])
+def test_each_step_is_better_than_a_copy_and_the_order_of_the_past_is_used(network: Any, adversarial: float) -> None:
+    multitask = train(prediction_task(network=network, adversarial=adversarial), 400)
     true, shuffled = score(multitask), score(multitask, shuffle=True)
     for step in range(1, 11):
         assert mean(true, f"ssim_{step:02d}") > mean(true, f"floor_{step:02d}"), step
