@@ -1,13 +1,15 @@
 """The map drawn over the picture: a PNG of the middle frame, and an mp4 of the whole clip with its sound.
 
 The heat is normalised over the clip (not frame by frame), so that it is dim where nothing in sight matches. The
-true box is drawn where it is known, and a ring marks the peak.
+true box is drawn where it is known, and a ring marks the peak where the scores take it to be: between the cells of the
+map in proportion, as is the metrics' habit, so at the middle of a cell. The heat itself is laid smoothly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -44,13 +46,16 @@ def normalise(maps: np.ndarray, bounds: tuple[float, float] | None = None) -> np
     return np.asarray(np.clip((maps - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
-def spread(heat: np.ndarray, maps: ClipMaps, size: tuple[int, int]) -> np.ndarray:
+def spread(
+    heat: np.ndarray, maps: ClipMaps, size: tuple[int, int], mode: Literal["bicubic", "bilinear"] = "bicubic"
+) -> np.ndarray:
     """Float32 [H, W] in [0, 1]: a map laid over the clip's picture; 0 where the model saw nothing (it sees a cut).
 
     Args:
         heat: float32 [h, w] in [0, 1].
         maps: whose geometry it has.
         size: (height, width) of the upright picture to cover.
+        mode: between the cells, smoothly or in proportion.
     """
     height, width = size
     (left, top), full = cut(maps.geometry, maps.size)
@@ -60,7 +65,7 @@ def spread(heat: np.ndarray, maps: ClipMaps, size: tuple[int, int]) -> np.ndarra
     laid = torch.nn.functional.grid_sample(
         torch.from_numpy(np.ascontiguousarray(heat, dtype=np.float32))[None, None],
         grid[None],
-        mode="bicubic",
+        mode=mode,
         padding_mode="border",
         align_corners=False,
     )[0, 0]
@@ -76,7 +81,7 @@ def blend(picture: np.ndarray, heat: np.ndarray, colours: np.ndarray) -> np.ndar
 
 
 def annotate(picture: np.ndarray, heat: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
-    """Uint8 [H, W, 3]: with the true boxes (white on black) and a ring at the peak of the heat."""
+    """Uint8 [H, W, 3]: with the true boxes (white on black) and a ring at the peak of the heat [H, W]."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     height, width = heat.shape
@@ -109,8 +114,9 @@ class Overlay:
     def draw(self, picture: np.ndarray, time: float) -> np.ndarray:
         """Uint8 [H, W, 3]: the upright picture of a time with its map."""
         heat = self._maps.at(time, lambda one: normalise(one, self._bounds))
-        heat = spread(heat, self._maps, (picture.shape[0], picture.shape[1]))
-        return annotate(blend(picture, heat, self._colours), heat, self.boxes(time))
+        height, width = picture.shape[:2]
+        smooth, judged = (spread(heat, self._maps, (height, width), mode) for mode in ("bicubic", "bilinear"))
+        return annotate(blend(picture, smooth, self._colours), judged, self.boxes(time))
 
     def middle(self) -> np.ndarray:
         """Uint8 [H, W, 3]: the frame on screen at the clip's middle, drawn."""

@@ -7,6 +7,7 @@ from mmssl.errors import UserError
 from mmssl.localization.draw import clip_of_file, clips_of, draw_clip
 from mmssl.localization.maps import ClipMaps, clip_maps
 from mmssl.localization.overlay import Overlay, blend, heat_colours, normalise, spread
+from mmssl.metrics.localization import peak_in_box
 from mmssl.nn.encoders import Encoders
 from tests.evaluation.oracle import RATE, SECONDS, SIZE, SQUARE, encode, planted_clip, planted_run, planted_shards
 
@@ -32,6 +33,21 @@ def test_a_map_lies_over_the_part_that_the_model_saw():
     laid = spread(np.ones((12, 12), np.float32), half, (100, 200))
     assert laid[:, :49].max() == laid[:, 151:].max() == 0
     np.testing.assert_allclose(laid[:, 51:149], 1.0, atol=1e-5)
+
+
+def test_the_ring_is_where_the_scores_take_the_peak_to_be():
+    """Two warm cells: the smooth heat is hottest between them, the score's peak is the middle of the hotter one."""
+    heat = np.zeros((12, 12), np.float32)
+    heat[5, 2], heat[5, 3] = 0.95, 1.0
+    maps = still(heat[None], size=(96, 96))
+    tops = [np.unravel_index(spread(heat, maps, (96, 96), mode).argmax(), (96, 96)) for mode in ("bicubic", "bilinear")]
+    assert tops[0][1] < 27 <= tops[1][1] <= 28
+    truth = np.zeros((1, 96, 96))
+    truth[0, 40:48, 16:27] = 1.0
+    assert peak_in_box(heat[None].astype(np.float64), truth)[0] == 0.0
+    drawn = Overlay(b"", maps).draw(np.full((96, 96, 3), 128, np.uint8), 0.0)
+    ring = np.argwhere((drawn == (120, 255, 255)).all(axis=2)).mean(axis=0)
+    assert ring == pytest.approx(tops[1], abs=0.5)
 
 
 def test_cold_places_keep_the_picture_and_hot_ones_take_the_colour():
