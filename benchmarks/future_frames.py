@@ -50,7 +50,7 @@ Row = dict[str, Any]
 
 def train(name: str, seed: int, options: argparse.Namespace) -> tuple[Path, float | None]:
     """The run folder of a finished training, and its seconds if it was made now."""
-    run = options.runs / f"{name}-{seed}"
+    run = options.runs / f"{name}-{seed}-{options.steps or 'config'}"
     if (run / "done").is_file():
         return run, None
     settings = {
@@ -124,22 +124,21 @@ def read_rows() -> list[Row]:
     if not RESULTS.is_file():
         return []
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return list({(r["network"], r["seed"]): r for r in rows}.values())
+    return list({(r["network"], r["steps"], r["seed"]): r for r in rows}.values())
 
 
 def lines_of(rows: list[Row]) -> Iterator[str]:
-    """The table in Markdown: a line a network, means over its seeds."""
+    """The table in Markdown: a line for a network and a length of training, means over its seeds."""
     yield (
-        "| network | seeds | "
+        "| network | steps | seeds | "
         + " | ".join(f"SSIM, step {step}" for step in SHOWN)
         + (" | mean | steps above a copy | squared error / a copy's | past in a drawn order |")
     )
-    yield "|---|---|" + "---|" * (len(SHOWN) + 4)
-    for name in NETWORKS:
-        mine = [row for row in rows if row["network"] == name]
-        if not mine:
-            continue
-        cells = [name, str(len(mine))]
+    yield "|---|---|---|" + "---|" * (len(SHOWN) + 4)
+    kinds = sorted({(row["steps"], list(NETWORKS).index(row["network"]), row["network"]) for row in rows})
+    for steps, _, name in kinds:
+        mine = [row for row in rows if (row["steps"], row["network"]) == (steps, name)]
+        cells = [name, str(steps), str(len(mine))]
         for step in SHOWN:
             made, copied = (statistics.mean(row[key][step - 1] for row in mine) for key in ("ssim", "ssim_copied"))
             cells.append(f"{made:.3f} ({copied:.3f})")
@@ -152,8 +151,9 @@ def lines_of(rows: list[Row]) -> Iterator[str]:
             ratios = [statistics.mean(row[key]) / statistics.mean(row[over]) for row in mine]
             cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}" if len(mine) > 1 else f"{ratios[0]:.2f}")
         yield "| " + " | ".join(cells) + " |"
-    for device, clips, steps in sorted({(r["device"], r["clips"], r["steps"]) for r in rows}):
-        yield f"\n{steps} steps of 32 on {device}, {clips} held-out clips; a copy's SSIM in brackets."
+    where = sorted({(row["device"], row["clips"]) for row in rows})
+    told = ", ".join(f"{clips} held-out clips on {device}" for device, clips in where)
+    yield f"\nBatches of 32; {told}; a copy's SSIM in brackets."
 
 
 def main() -> None:

@@ -15,10 +15,12 @@ key frames of the codec, where even what stands still changes, come round with t
 uneven rhythm, which goes on from block to block, give no row; several steps are predicted; nothing in
 the encoders or heads takes statistics over blocks or clips.
 
-How it is judged. Where a feature lies can be told from the encoder's padding alone, and whole clips are told apart by
-what stands still in them. The score's candidates are therefore those of *one place*: all predicted steps of the clip
-and of three others, so that twelve candidates have a floor of 1/12 however large the batch is, and who knows the clip
-but nothing of time stays at 1/3. ``temporal_top1`` counts the clip's own steps alone.
+How it is judged. Where a feature lies can be told from the encoder's padding alone, and clips are told apart by what
+stands still in them: heads that were trained blind, and have learned no more than to repeat the feature of a place,
+find the right clip with encoders that have learned nothing. The score `moving_top1` therefore asks for time alone:
+which of the three predicted steps of the own clip and place, at places where any two of the three differ. A third is
+right by chance, or for who says the same of all three. ``top1`` has the steps of three other clips among its
+candidates too (chance is 1/12; who knows the clip reaches 1/3), ``temporal_top1`` counts all places.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.views import even_rows, inside
 
-STEPS = 3  # blocks that are predicted; the score's candidates depend on it
-CLIPS = 4  # clips among the score's candidates, the own one among them
+STEPS = 3  # blocks that are predicted, the score's candidates
+CLIPS = 4  # clips among the candidates of `top1`, the own one among them
+CHANGE = 0.05  # share of the grey range by which any two steps of a moving place differ, on average
 
 
 class BlocksExample(NamedTuple):
@@ -54,7 +57,8 @@ class BlocksExample(NamedTuple):
 
     seen: torch.Tensor  # float32 [B, S, 3, F, H, W] in [0, 1]
     next: torch.Tensor  # float32 [B, 3, 3, F, H, W] in [0, 1], the three blocks behind them
-    drawn: torch.Tensor  # float64 [B], which other clips are among the score's candidates
+    change: torch.Tensor  # float32 [B, 3, H, W] in [0, 1], how far any two of the three are apart
+    drawn: torch.Tensor  # float64 [B], which other clips are among the candidates of `top1`
     weight: torch.Tensor  # float32 [B], 0 without a picture, or where the clip is too short or uneven
     valid: torch.Tensor  # float32 [B], 0 only without a picture, or where the clip is too short
 
@@ -79,7 +83,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
 
     uses: ClassVar = {"video": "video"}
     needs: ClassVar = ("picture",)
-    score = Score("top1", floor=1 / (CLIPS * STEPS), ceiling=1.0)
+    score = Score("moving_top1", floor=1 / STEPS, ceiling=1.0)
     ablated_input: ClassVar = "picture"
     paired: ClassVar = ("next",)
     negatives: ClassVar = True
@@ -135,6 +139,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         film = batch.frames_at(times)
         count, blocks = len(film), self.seen + STEPS
         film = mirror(film, draws.bernoulli("mirror", 0.5))
+        change = changes(film[:, self.seen * self.frames :].unflatten(1, (STEPS, self.frames)))
         # A key frame of the codec comes round in the same block of every three or so, which would tell the step.
         film = frame_noise(film.float() / 255, draws, "noise", self.noise)
         film = film.reshape(count * blocks, self.frames, *film.shape[2:])
@@ -149,6 +154,7 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
         return BlocksExample(
             seen=film[:, : self.seen],
             next=film[:, self.seen :],
+            change=change,
             drawn=draws.uniform("others"),
             weight=valid * even_rows(batch, times, self.picture.rate),
             valid=valid,
@@ -220,6 +226,11 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
             # Products that autocast rounds to bfloat16 would tie, or change places.
             with torch.autocast(made.device.type, enabled=False):
                 found = self._metrics(made.detach(), candidates.detach(), weight, drawn)
+                if not back:
+                    grid = (features.shape[-2], features.shape[-1])
+                    apart = functional.adaptive_avg_pool2d(example.change, grid) > CHANGE
+                    moving = apart.all(dim=1).flatten(1)
+                    found["moving_top1"] = self._moving(made.detach(), true.detach(), moving, example.weight)
             metrics |= {f"{metric}{name}": value for metric, value in found.items()}
         return Outcome(losses, metrics)
 
@@ -264,6 +275,27 @@ class DensePredictiveCoding(PretextTask[Batch, BlocksExample]):
             "dense_top1": (first.unflatten(0, mine.shape), here),
         }
         return {name: rate(values.flatten(1).mean(dim=1), counted) for name, (values, counted) in found.items()}
+
+    @torch.no_grad()
+    def _moving(
+        self, made: torch.Tensor, true: torch.Tensor, moving: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """How often a step is found among the three of its clip and place, of the places `moving`, bool [B, P]."""
+        scores = torch.einsum("btpd,bspd->btps", made, true)
+        mine = scores.diagonal(dim1=1, dim2=3).transpose(1, 2)
+        step = torch.arange(STEPS, device=made.device)
+        others = scores.masked_fill((step[:, None] == step)[:, None], -torch.inf)
+        return rate(top_rate(mine, others).mean(dim=1), moving * (weight > 0)[:, None])
+
+
+def changes(blocks: torch.Tensor) -> torch.Tensor:
+    """Float32 [B, 3, H, W]: how far any two of three blocks are apart in grey, by the means over their frames.
+
+    Args:
+        blocks: uint8 [B, 3, F, 3, H, W].
+    """
+    grey = blocks.float().mean(dim=(2, 3)) / 255
+    return (grey - grey.roll(1, dims=1)).abs()
 
 
 def scattered(blocks: torch.Tensor, draws: Draws, name: str) -> torch.Tensor:

@@ -221,6 +221,7 @@ def test_a_constant_model_is_at_the_floor_however_large_the_batch(count: int) ->
     outcome = score(multitask, films(task, count, 0))
     assert mean(outcome, "top1") == pytest.approx(FLOOR, abs=1e-6)
     assert mean(outcome, "temporal_top1") == pytest.approx(1 / 3, abs=1e-6)
+    assert mean(outcome, "moving_top1") == pytest.approx(1 / 3, abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [4, 9, 40])
@@ -259,7 +260,47 @@ def test_candidates_of_the_score_are_counted_one_by_one() -> None:
     assert float(metrics["temporal_top1"][0] / 5) == pytest.approx(sum(temporal) / len(temporal), abs=1e-5)
 
 
-def test_with_fewer_than_four_clips_nothing_is_scored() -> None:
+def test_steps_of_moving_places_are_counted_one_by_one() -> None:
+    torch.manual_seed(0)
+    task = coding_task()
+    made, true = torch.randn(4, 3, 5, 8), torch.randn(4, 3, 5, 8)
+    true = true + 0.5 * made
+    moving, weight = torch.rand(4, 5) < 0.5, torch.tensor([1.0, 0, 1, 1])
+    found = []
+    for clip in (0, 2, 3):
+        for step in range(3):
+            for place in range(5):
+                if moving[clip, place]:
+                    scores = [float(made[clip, step, place] @ true[clip, s, place]) for s in range(3)]
+                    found.append(scores[step] == max(scores))
+    total, count = task._moving(made, true, moving, weight)
+    assert 0 < sum(found) < len(found)
+    assert float(count) == len(found) / 3
+    assert float(total) == pytest.approx(sum(found) / 3)
+    same = made[:, :1].expand_as(made)  # who says the same of all three is right in one
+    total, count = task._moving(same, true, moving, weight)
+    assert float(total / count) == pytest.approx(1 / 3)
+
+
+def test_a_place_moves_where_any_two_steps_differ() -> None:
+    """A square that is grey, white and gone moves; where it comes to once only, two steps are alike."""
+    task = coding_task(noise=(0.0, 0.0), seen=1)
+    batch = films(task, 2, 0)
+    batch.frames.fill_(60)
+    batch.frames[:, 0, 4:8, :, 8:16, 0:8] = 130
+    batch.frames[:, 0, 8:12, :, 8:16, 0:8] = 200
+    batch.frames[:, 0, 8:12, :, 8:16, 16:24] = 200
+    example = task.pretext(batch, batch.draws("x"), MOMENT)
+    mirrored = batch.draws("x").bernoulli("mirror", 0.5)[:, None, None, None]
+    change = torch.where(mirrored, example.change.flip(-1), example.change)
+    least, most = torch.zeros(2, 32, 32)
+    least[8:16, 0:8] = 70 / 255
+    most[8:16, 0:8] = most[8:16, 16:24] = 140 / 255
+    torch.testing.assert_close(change.amin(dim=1), least.expand(2, 32, 32))
+    torch.testing.assert_close(change.amax(dim=1), most.expand(2, 32, 32))
+
+
+def test_with_fewer_than_four_clips_none_are_compared() -> None:
     task = coding_task()
     outcome = score(multitask_of(task), films(task, 3, 0))
     assert float(outcome.metrics["top1"][1]) == 0.0
@@ -285,7 +326,7 @@ def test_ties_are_drawn_by_lot() -> None:
 
 
 def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() -> None:
-    """Law 6, in a moment: twice 1/12 and more on true films; blinded, or with the futures of others, at it."""
+    """Law 6, in a moment: true films are learned; blinded, or with the futures of others, nothing of time is."""
     task = coding_task()
     held_out = films(task, 128, 2)
     true = score(train(task, 100), held_out)
@@ -293,9 +334,11 @@ def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() 
     broken = score(train(coding_task(), 80, "broken_pairs"), held_out)
     assert mean(true, "top1") > 2 * FLOOR
     assert mean(true, "temporal_top1") > 1 / 3 + 0.05
+    assert mean(true, "moving_top1") > 1 / 3 + 0.1
     for outcome in (blind, broken):
         assert mean(outcome, "top1") < 1.4 * FLOOR
         assert abs(mean(outcome, "temporal_top1") - 1 / 3) < 0.04
+        assert abs(mean(outcome, "moving_top1") - 1 / 3) < 0.04
 
 
 @pytest.mark.slow
