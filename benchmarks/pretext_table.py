@@ -110,10 +110,12 @@ def train(name: str, control: str, seed: int, options: argparse.Namespace) -> li
 
 
 def read_rows() -> list[Row]:
-    """All rows there are; of trainings with one name the newest."""
+    """All rows there are; of trainings with one name the newest, and none of a score that a task no longer has."""
     if not RESULTS.is_file():
         return []
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    scores = {(r["config"], r["task"]): r["score_name"] for r in sorted(rows, key=lambda r: str(r["time"]))}
+    rows = [r for r in rows if r["score_name"] == scores[r["config"], r["task"]]]
     return list({(r["config"], r["task"], r["control"], r["seed"]): r for r in rows}.values())
 
 
