@@ -34,7 +34,8 @@ SHOWN = (0, 3, 6, 9)  # steps of the strips
 def load(run: Path) -> MultiTask:
     """The task and its encoders as the run's last checkpoint has them."""
     config = yaml.safe_load((run / "config.yaml").read_text())
-    task = VideoPrediction(**config["tasks"][NAME]["init_args"])
+    settings = config["tasks"][NAME]["init_args"]
+    task = VideoPrediction(**settings | {"size": tuple(settings["size"])})  # YAML has lists
     multitask = MultiTask(Encoders.from_pretrained(encoders_folder(run)), {NAME: task})
     model = torch.load(last_checkpoint(run) / "model.pt", map_location="cpu", weights_only=True)
     multitask.load_state_dict(model)
