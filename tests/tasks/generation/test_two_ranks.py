@@ -9,6 +9,7 @@ import torch
 from mmssl.distributed import sum_over_ranks
 from mmssl.tasks.base import Moment, MultiTask
 from mmssl.tasks.generation.video_colorization import SAMPLES, VideoColorization
+from mmssl.tasks.generation.video_prediction import VideoPrediction
 from tests.batches import World, small_encoders
 from tests.contract.rows import changed
 from tests.two_ranks import assert_same, mean_over_ranks, on_two_ranks
@@ -41,3 +42,26 @@ def test_two_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
     first, second = on_two_ranks(learn, CLIPS, tmp_path)
     assert torch.equal(first["centroids"], second["centroids"])
     assert_same(first, learn(range(CLIPS)))
+
+
+def predict(rows: range) -> dict[str, torch.Tensor]:
+    """Loss and gradients with a judge that says "true" too often, and whose turn it is after the step."""
+    torch.manual_seed(0)
+    task = VideoPrediction(frames=4, steps=3, size=(32, 32), width=32, code=16, network="mcnet", adversarial=0.02)
+    multitask = MultiTask(small_encoders(0, width=32), {"task": task}).eval()
+    with torch.no_grad():
+        task.judge.judge.bias += 0.9
+    batch = World(CLIPS, multitask.window, seed=4).batch(rows)
+    batch = changed(batch, weight=torch.tensor([1.0, 0, 1, 1, 1, 1, 1, 1])[list(rows)])
+    loss, outcomes = multitask(batch, LATE)
+    loss.backward()
+    found = {f"gradient {n}": p.grad for n, p in multitask.named_parameters() if p.grad is not None}
+    found = mean_over_ranks(found | {"loss": loss.detach()})
+    multitask.after_step({"task": [outcomes["task"].carry]}, LATE)
+    return found | {"turns": task.turns.learning.clone()}
+
+
+def test_two_ranks_agree_whose_turn_it_is(tmp_path: Path) -> None:
+    first, second = on_two_ranks(predict, CLIPS, tmp_path)
+    assert first["turns"].tolist() == second["turns"].tolist() == [1.0, 0.0]
+    assert_same(first, predict(range(CLIPS)))
