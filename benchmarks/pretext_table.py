@@ -3,7 +3,8 @@
     mmssl soundstage corpus --clips 512 --seed 1 --dense_truth true
     mmssl soundstage corpus --clips 256 --seed 1 --split test --dense_truth true
     mmssl shards build corpus shards --clip_seconds null --size "[96,96]" --fit stretch --dense_truth true
-    python benchmarks/pretext_table.py --train 'shards/train-*.tar' --heldout 'shards/test-*.tar' --runs runs/table
+    python benchmarks/pretext_table.py --train 'shards/train-*.tar' --heldout 'shards/test-*.tar' --steps 300
+    python benchmarks/pretext_table.py --train ... --heldout ... --configs dense_predictive_coding  # 1,000 steps
     python benchmarks/pretext_table.py --only-write
 
 Every training is a `mmssl pretrain` of `configs/pretrain/<task>.yaml` in a process of its own and is scored on clips
