@@ -75,14 +75,14 @@ def draw(multitask: MultiTask, batch: Batch, out: str, clips: int = 2) -> None:
         )
         rows.append([torch.cat(list(part), dim=2) for part in (seen, true, predicted, wrong, copied)])
     titles = ("seen", "what comes", "predicted", "3 x error", "3 x error of a copy")
-    figure, axes = plt.subplots(len(rows), len(titles), figsize=(15, 0.85 * len(rows) + 0.3), layout="constrained")
-    for line, parts in zip(axes.reshape(len(rows), -1), rows, strict=True):
+    figure, axes = plt.subplots(len(rows), len(titles), figsize=(15, 0.8 * len(rows) + 0.3), layout="constrained")
+    for number, (line, parts) in enumerate(zip(axes.reshape(len(rows), -1), rows, strict=True)):
         for axis, part, title in zip(line, parts, titles, strict=True):
             axis.imshow(part.clamp(0, 1).permute(1, 2, 0), interpolation="nearest")
             axis.set_axis_off()
-            if line is axes.reshape(len(rows), -1)[0]:
-                axis.set_title(title, fontsize=9)
-    figure.savefig(out, dpi=56)
+            if number == 0:
+                axis.set_title(title, fontsize=10)
+    figure.savefig(out, dpi=100)
 
 
 def main(run: str, shards: str, out: str) -> None:
