@@ -122,10 +122,14 @@ def draw_clip(
         progress: is told what is being made ("maps", "film", "page") and which share of it is done.
 
     Raises:
-        UserError: the clip has no picture or no sound.
+        UserError: the clip has no picture or no sound, or its own file would be written over.
         MediaError: it cannot be decoded.
     """
     check_head(encoders, head)
+    name = re.sub(r"[^0-9A-Za-z_.-]+", "_", clip.key)
+    png, mp4, npz = (out / f"{name}.{suffix}" for suffix in ("png", "mp4", "npz"))
+    if isinstance(clip.media, Path) and _would_go(clip.media.resolve(), out.resolve(), name):
+        raise UserError(f"'{clip.media}' would be written over by what is made of it; give another folder than '{out}'")
     shape = (size, size) if isinstance(size, int) else size
     encoders, head = encoders.to(device).eval(), head.to(device).eval()
     maps = clip_maps(encoders, head, clip, rate, shape, device, out, lambda share: progress("maps", share))
@@ -135,8 +139,6 @@ def draw_clip(
         return [box for group in boxes_by_annotator(meta, time, clip.key) for box in group]
 
     overlay = Overlay(clip.media, maps, boxes)
-    name = re.sub(r"[^0-9A-Za-z_.-]+", "_", clip.key)
-    png, mp4, npz = (out / f"{name}.{suffix}" for suffix in ("png", "mp4", "npz"))
     overlay.write_mp4(mp4, png=png, progress=lambda share: progress("film", share))
     seen = None
     if watch:
@@ -146,6 +148,11 @@ def draw_clip(
         progress("page", 1.0)
     named = None if label is None else str(label)
     return Drawn(clip.key, png, mp4, sound_kind(meta, named), named, _hit(maps, meta, clip.key), seen, maps.faults)
+
+
+def _would_go(source: Path, out: Path, name: str) -> bool:
+    """Whether a film is where its overlay, or its copy for browsers, is written."""
+    return source == out / f"{name}.mp4" or (source.parent == out / "media" and source.stem == name)
 
 
 def _hit(maps: ClipMaps, meta: Mapping[str, Any], key: str) -> float | None:

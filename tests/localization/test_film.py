@@ -215,7 +215,8 @@ def test_a_film_with_damage_in_the_middle_goes_on_behind_it(model, tmp_path):
     _, wanted = by_one_window(model, source)
     np.testing.assert_allclose(found.maps[:8], wanted[:8], atol=1e-5)
     np.testing.assert_allclose(found.maps[-4:], wanted[-4:], atol=1e-3)
-    drawn = draw_clip(*model, clip_of_file(path), tmp_path, size=SIZE)
+    (tmp_path / "out").mkdir()
+    drawn = draw_clip(*model, clip_of_file(path), tmp_path / "out", size=SIZE)
     assert media.measure(drawn.mp4).frame_times[-1] == pytest.approx(7.8, abs=0.21)
 
 
@@ -246,7 +247,8 @@ def test_a_page_that_cannot_hold_all_maps_keeps_the_hottest_and_says_so(model, t
     path = colourful(tmp_path / "film.mp4", fps=5)
     monkeypatch.setattr(watch, "HEAT_BYTES", 10 * 12 * 12)
     monkeypatch.setattr(watch, "FRAMES", 20)
-    seen = draw_clip(*model, clip_of_file(path), tmp_path, size=SIZE, watch=True).watched
+    (tmp_path / "out").mkdir()
+    seen = draw_clip(*model, clip_of_file(path), tmp_path / "out", size=SIZE, watch=True).watched
     with np.load(seen.npz) as stored:
         confidence, times = stored["confidence"], stored["times"]
     assert len(times) == 24

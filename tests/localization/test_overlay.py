@@ -103,7 +103,8 @@ def test_the_overlay_of_a_planted_clip_shows_the_sounding_square_with_its_sound(
 
 def test_any_video_file_is_drawn_and_long_ones_in_stretches(model, tmp_path, monkeypatch):
     monkeypatch.setattr("mmssl.localization.maps.ROWS", 3)
-    path = tmp_path / "film.mp4"
+    path, out = tmp_path / "film.mp4", tmp_path / "out"
+    out.mkdir()
     path.write_bytes(planted_clip(3)[0])
     clip = clip_of_file(path)
     maps = clip_maps(*model, clip, rate=4, size=(SIZE, SIZE))
@@ -114,15 +115,27 @@ def test_any_video_file_is_drawn_and_long_ones_in_stretches(model, tmp_path, mon
     monkeypatch.undo()
     whole = clip_maps(*model, clip, rate=4, size=(SIZE, SIZE))
     np.testing.assert_allclose(maps.at(0.5), whole.at(0.5), atol=1e-5)
-    assert draw_clip(*model, clip, tmp_path, size=SIZE).hit is None
+    assert draw_clip(*model, clip, out, size=SIZE).hit is None
+
+
+@pytest.mark.parametrize("folder", ["", "media"])
+def test_a_film_is_never_written_over_by_what_is_made_of_it(model, tmp_path, folder):
+    path = tmp_path / folder / "film.mp4"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(planted_clip(0)[0])
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="would be written over"):
+        draw_clip(*model, clip_of_file(path), tmp_path, size=SIZE, watch=True)
+    assert path.read_bytes() == before
 
 
 def test_a_clip_without_sound_is_refused_and_nothing_stays(model, tmp_path):
-    path = tmp_path / "silent.mp4"
+    path, out = tmp_path / "silent.mp4", tmp_path / "out"
+    out.mkdir()
     path.write_bytes(encode(np.zeros((20, 48, 48, 3), np.uint8), None))
     with pytest.raises(UserError, match="'silent' has no sound"):
-        draw_clip(*model, clip_of_file(path), tmp_path, size=SIZE)
-    assert [p.name for p in tmp_path.iterdir()] == ["silent.mp4"]
+        draw_clip(*model, clip_of_file(path), out, size=SIZE)
+    assert not list(out.iterdir())
 
 
 def test_a_failed_drawing_leaves_no_file(tmp_path, monkeypatch):

@@ -78,6 +78,14 @@ def test_sound_blocks_are_whole_and_counted_from_the_clock_s_zero(tmp_path):
     assert [a[0] + 1024 for a in blocks[:-1]] == [b[0] for b in blocks[1:]]
 
 
+@pytest.fixture
+def out(tmp_path):
+    """Where films are drawn into: not where they lie."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
 def planted_film(path, rotation=0, size=(48, 80), **options):
     """The red square of the planted world sounds, in the middle square of a wide upright picture."""
     height, width = size
@@ -104,9 +112,9 @@ def planted_film(path, rotation=0, size=(48, 80), **options):
         ("late.ts", {"start": 1.4, "audio_start": 1.4}),
     ],
 )
-def test_the_peak_lies_on_the_square_that_sounds(model, name, options, tmp_path):
+def test_the_peak_lies_on_the_square_that_sounds(model, name, options, tmp_path, out):
     clip = clip_of_file(planted_film(tmp_path / name, **options))
-    drawn = draw_clip(*model, clip, tmp_path, size=48, watch=True)
+    drawn = draw_clip(*model, clip, out, size=48, watch=True)
     seen = drawn.watched
     middle = len(seen.times) // 2
     x, y = seen.peaks[middle]
@@ -124,8 +132,8 @@ def test_the_peak_lies_on_the_square_that_sounds(model, name, options, tmp_path)
     assert hot.max() > 240
 
 
-def test_the_npz_is_read_with_numpy_alone_and_says_all(model, tmp_path):
-    drawn = draw_clip(*model, clip_of_file(planted_film(tmp_path / "wide.mp4")), tmp_path, size=48, rate=5, watch=True)
+def test_the_npz_is_read_with_numpy_alone_and_says_all(model, tmp_path, out):
+    drawn = draw_clip(*model, clip_of_file(planted_film(tmp_path / "wide.mp4")), out, size=48, rate=5, watch=True)
     with np.load(drawn.watched.npz, allow_pickle=False) as file:
         stored = {name: file[name] for name in file.files}
     assert str(stored["format"]) == "mmssl-maps-v1"
@@ -140,7 +148,7 @@ def test_the_npz_is_read_with_numpy_alone_and_says_all(model, tmp_path):
     np.testing.assert_allclose(stored["geometry"] @ [40, 24, 1], [24, 24], atol=0.6)
     assert stored["area"] == pytest.approx(drawn.watched.area)
     assert stored["size"].tolist() == [48, 48]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["media", "wide.mp4", "wide.npz", "wide.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["media", "wide.mp4", "wide.npz", "wide.png"]
 
 
 def test_true_boxes_come_with_their_times(model, tmp_path):
@@ -164,10 +172,10 @@ def test_the_track_is_in_fractions_of_the_whole_picture():
     assert track[1] == pytest.approx((0.5, 0.5)), "a constant map has its peak in the middle"
 
 
-def test_sound_that_begins_after_the_first_stretch_is_heard(model, tmp_path, monkeypatch):
+def test_sound_that_begins_after_the_first_stretch_is_heard(model, tmp_path, out, monkeypatch):
     monkeypatch.setattr("mmssl.localization.maps.ROWS", 2)
     clip = clip_of_file(planted_film(tmp_path / "late.mp4", audio_start=1.1))
-    drawn = draw_clip(*model, clip, tmp_path, size=48, watch=True)
+    drawn = draw_clip(*model, clip, out, size=48, watch=True)
     assert drawn.watched.confidence[0] == 0, "nothing sounds yet"
     assert drawn.watched.confidence[-1] > 0
 
