@@ -43,6 +43,7 @@ NETWORKS = {  # name -> settings of the task
     "conv_lstm": {"network": "conv_lstm"},
     "mcnet": {"network": "mcnet"},
     "mcnet+judge": {"network": "mcnet", "adversarial": 0.02},
+    "mcnet+weak judge": {"network": "mcnet", "adversarial": 0.005},
 }
 SHOWN = (1, 4, 7, 10)
 Row = dict[str, Any]
