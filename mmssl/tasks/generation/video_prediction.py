@@ -15,8 +15,9 @@ still, and with the encoders blinded nothing better is left. With ``copy_last=Fa
 in the papers, and even what stands still must pass through the encoders.
 
 Squared errors alone are least for the mean of what may come, which is blurred. MCnet asks a judge besides, who tells
-true clips from predicted ones (`adversarial`, `mmssl.nn.discriminator`). Departure from it: while the maker pauses, it
-leaves out the judge's term alone and goes on with the rest.
+true clips from predicted ones (`adversarial`, `mmssl.nn.discriminator`). Departures from it: while the maker pauses, it
+leaves out the judge's term alone and goes on with the rest; where gradients are clipped, the judge's counts with those
+of the task's heads.
 
 Departures from the papers: MCnet's pixel differences (see `mmssl.nn.mcnet`), peepholes by place
 (`mmssl.nn.conv_lstm`), and the spatial encoders, which are the shared ones.
