@@ -31,7 +31,7 @@ def draw(shards: str, out: str) -> None:
         multitask.after_step({"task": [multitask(batch, moment)[1]["task"].carry]}, moment)
         carry = multitask(batch, moment)[1]["task"].carry
         example = task.pretext(batch, batch.draws("task"), moment)
-        label = task.labels(carry, {})["video"][0]  # what pictures are taught: the cluster of the sound
+        label = task.clusters_of(carry, task.classify)["video"][0]  # what pictures are taught: the cluster of the sound
     label = torch.where(carry["weight"] > 0, label, torch.full_like(label, CLUSTERS))
     largest = torch.bincount(label, minlength=CLUSTERS + 1)[:CLUSTERS].argsort(descending=True)[:SHOWN].tolist()
     figure = plt.figure(figsize=(6.6, 2.8), layout="constrained")

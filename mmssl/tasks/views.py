@@ -14,6 +14,7 @@ from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.ops.augment import colour_jitter, crop_resize, greyscale, shift_flip
 from mmssl.ops.pace import uneven_steps
+from mmssl.randomness import Draws
 
 OFF = 0.03  # of a step: how far a frame may come early or late. A camera of 120 pictures a second is 0.04 off at 12.5,
 # which still tells the order of clips; time stamps that are rounded to milliseconds are below it.
@@ -47,9 +48,15 @@ class Augmentation:
 SHARED = Augmentation()
 
 
-def augment_frames(batch: Batch, frames: torch.Tensor, by: Augmentation = SHARED) -> torch.Tensor:
-    """Float32 [B, T, 3, H, W] in [0, 1]: frames uint8 under the shared augmentation of their clip."""
+def shared_draws(batch: Batch, view: int = 0) -> Draws:
+    """Draws of the shared augmentation number `view`: tasks agree on each, and each differs from the others."""
     draws = batch.draws("").shared()
+    return draws if view == 0 else draws.for_task(f"{draws.task} {view}")
+
+
+def augment_frames(batch: Batch, frames: torch.Tensor, by: Augmentation = SHARED, view: int = 0) -> torch.Tensor:
+    """Float32 [B, T, 3, H, W] in [0, 1]: frames uint8 under a shared augmentation of their clip."""
+    draws = shared_draws(batch, view)
     height, width = frames.shape[-2:]
     flip = draws.bernoulli("flip", by.flip)
     reach = draws.uniform("shift", (2,), -by.shift, by.shift)
@@ -69,19 +76,19 @@ def plain_frames(frames: torch.Tensor) -> torch.Tensor:
     return frames.float() / 255.0
 
 
-def picture_clip(batch: Batch, times: torch.Tensor, augment: bool) -> torch.Tensor:
+def picture_clip(batch: Batch, times: torch.Tensor, augment: bool, view: int = 0) -> torch.Tensor:
     """Float32 [B, 3, T, H, W] in [0, 1]: the frames at `times`, float64 [B, T], times that the window asked for.
 
-    The view is made once for the same `times` object: tasks share it when they share where the times come from
-    (`span_times`, `sub_clip_times`).
+    The view is made once for the same `times` object and number: tasks share it when they share where the times come
+    from (`span_times`, `sub_clip_times`). Views of other numbers are augmented otherwise.
     """
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:
         frames = batch.frames_at(times)
-        made = (augment_frames(batch, frames) if augment else plain_frames(frames)).transpose(1, 2)
+        made = (augment_frames(batch, frames, view=view) if augment else plain_frames(frames)).transpose(1, 2)
         return times, made  # the times stay beside it, so that their id cannot pass to another tensor
 
-    return batch.once(("picture_clip", id(times), augment), make)[1]
+    return batch.once(("picture_clip", id(times), augment, view), make)[1]
 
 
 def frame(batch: Batch, times: torch.Tensor, augment: bool) -> torch.Tensor:
@@ -134,20 +141,22 @@ def sub_clip_times(batch: Batch, span: Span, seconds: float, gap: float) -> torc
     return batch.once(("sub_clip_times", span, seconds, gap), make)
 
 
-def sound(batch: Batch, start: torch.Tensor, seconds: float, augment: bool, by: Augmentation = SHARED) -> torch.Tensor:
+def sound(
+    batch: Batch, start: torch.Tensor, seconds: float, augment: bool, by: Augmentation = SHARED, view: int = 0
+) -> torch.Tensor:
     """Float32 [B, S]: sound from `start`, float64 [B], on; its volume drawn once a clip when augmented.
 
-    Made once for the same `start` object.
+    Made once for the same `start` object and number of the view.
     """
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:
         wave = batch.audio_between(start, seconds)
         if augment:
-            decibels = batch.draws("").shared().uniform("volume", (), -by.volume, by.volume)
+            decibels = shared_draws(batch, view).uniform("volume", (), -by.volume, by.volume)
             wave = wave * torch.pow(10.0, decibels / 20.0).float()[:, None]
         return start, wave
 
-    return batch.once(("sound", id(start), seconds, augment, by.volume), make)[1]
+    return batch.once(("sound", id(start), seconds, augment, by.volume, view), make)[1]
 
 
 def heard_from(batch: Batch, heard: Span) -> torch.Tensor:

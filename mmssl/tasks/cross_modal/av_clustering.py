@@ -7,7 +7,10 @@ with several heads.
 
 Labels in a stream: no label of a sample is stored. A queue keeps the features of the last samples; every few steps
 centroids (XDC) or the clusters' Sinkhorn potentials (SeLaVi) are estimated anew from it, and any row's label is its
-nearest centroid, or its best cluster with the potential added. A label is a function of the row and of buffers.
+nearest centroid, or its best cluster with the potential added. From one estimate to the next labels stay what they
+are, as in the papers: they are those of a copy of encoders and classifiers, made at the estimate, of another
+augmentation than the one that is trained on. If the present networks made them, SeLaVi's labels would only confirm
+what both say, and each modality would keep the clusters it began with.
 
 Counter-measures against clusters that say nothing: XDC's empty clusters are refilled with the points farthest from
 their own, and features are standardised over the batch (else what all have in common decides); SeLaVi's clusters
@@ -21,15 +24,16 @@ Departures from the papers:
 
 - XDC takes up k-means where the last round ended, so clusters keep their numbers and the classifiers need not be drawn
   anew; `labels_kept` says how many labels a round left as they were.
-- SeLaVi's labels come from the product from the first step on, so that both heads share the numbering and the one-off
-  alignment of the audio heads is not needed. Its heads differ by their start weights; no second group of modalities.
+- SeLaVi's labels come from the product from the first step on, so that both heads share the numbering; there is no
+  one-off alignment of the audio heads. Its cluster sizes are quantiles of the normal distribution, not draws. Which
+  heads are a group is fixed; the paper's program deals them out anew at each estimate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +44,11 @@ from mmssl.batch import Batch
 from mmssl.clip import Span, Window
 from mmssl.errors import UserError
 from mmssl.losses.sinkhorn import ranked_sizes, sinkhorn_potential
+from mmssl.nn.clusters import Centroids, ClusterHeads
 from mmssl.nn.encoders import Encoders
 from mmssl.nn.heads import BatchStandardisation
 from mmssl.nn.queue import EmbeddingQueue
-from mmssl.ops.kmeans import lloyd, nearest_centroid
+from mmssl.nn.teacher import Teacher
 from mmssl.randomness import Draws
 from mmssl.tasks.base import Moment, Outcome, PretextTask, Score, rate, valid_rows
 from mmssl.tasks.cross_modal.clip_and_sound import clip_and_sound
@@ -55,61 +60,20 @@ MODALITIES = ("video", "audio")
 
 
 class ClusteringExample(NamedTuple):
-    """A clip and its sound."""
+    """A clip and its sound, and other views of both, which the labels are made of."""
 
     clip: torch.Tensor  # float32 [B, 3, T, H, W] in [0, 1]
     wave: torch.Tensor  # float32 [B, S]
+    label_clips: torch.Tensor  # float32 [B, G, 3, T, H, W] in [0, 1]
+    label_waves: torch.Tensor  # float32 [B, G, S]
     weight: torch.Tensor  # float32 [B]
     ids: torch.Tensor  # int64 [B]
-
-
-class ClusterHeads(nn.Module):
-    """Linear classifiers of features into clusters, several at once, in float32: [N, D] -> logits [H, N, K]."""
-
-    def __init__(self, width: int, clusters: int, heads: int) -> None:
-        super().__init__()
-        self.clusters = clusters
-        self.linear = nn.Linear(width, heads * clusters)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Classify; labels are made sharp from these, so they are never rounded to bfloat16."""
-        with torch.autocast(features.device.type, enabled=False):
-            made = self.linear(features)
-        return torch.as_tensor(made.unflatten(1, (-1, self.clusters)).transpose(0, 1))
 
 
 def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Mean of values [N] over the valid rows of a gathered batch; 0 without one."""
     kept = torch.where(weight > 0, values, torch.zeros_like(values))
     return (kept * weight).sum() / weight.sum().clamp(min=1e-12)
-
-
-class Centroids(nn.Module):
-    """The clusters of one modality, by k-means on standardised features of length 1.
-
-    Args:
-        width: D of the features.
-        clusters: K.
-    """
-
-    def __init__(self, width: int, clusters: int) -> None:
-        super().__init__()
-        self.register_buffer("means", F.normalize(torch.randn(clusters, width), dim=1))
-        self.register_buffer("estimated", torch.zeros((), dtype=torch.bool))
-        self.means: torch.Tensor
-        self.estimated: torch.Tensor
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Cluster int64 [N] of features [N, D]."""
-        return nearest_centroid(F.normalize(features.detach(), dim=1), self.means)
-
-    @torch.no_grad()
-    def estimate(self, features: torch.Tensor, iterations: int) -> None:
-        """k-means on features [M, D], M >= K, in the order of the stream, which is shuffled."""
-        points = F.normalize(features, dim=1)
-        start = self.means if bool(self.estimated) else points[: len(self.means)]
-        self.means.copy_(lloyd(points, start, iterations))
-        self.estimated.fill_(True)
 
 
 class AVClustering(PretextTask[Batch, ClusteringExample]):
@@ -122,6 +86,8 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         size: (height, width) of the frames.
         clusters: K; XDC's best were 64 to 256 for corpora of 10^5 to 10^6 clips, SeLaVi takes the number of classes.
         heads: classifiers of each modality (SeLaVi: 10); XDC has one.
+        groups: of SeLaVi's heads, each labelled from an augmentation of its own (SeLaVi: 2), a forward without
+            gradient each.
         queue: samples that clusters are estimated from.
         every: steps between estimates.
         iterations: of k-means, or of Sinkhorn-Knopp, at each estimate.
@@ -137,7 +103,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
     score = Score("accuracy", floor=None, ceiling=1.0)
     ablated_input: ClassVar = "sound"
     negatives: ClassVar = True  # features are standardised over the batch
-    paired: ClassVar = ("wave",)
+    paired: ClassVar = ("wave", "label_waves")
 
     def __init__(
         self,
@@ -147,8 +113,9 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         size: tuple[int, int] = (96, 96),
         clusters: int = 32,
         heads: int = 4,
+        groups: int = 2,
         queue: int = 1024,
-        every: int = 10,
+        every: int = 25,
         iterations: int = 20,
         sharpness: float = 20.0,
         spread: float = 0.1,
@@ -165,13 +132,15 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
             raise UserError(
                 f"av_clustering: every, heads and iterations must be 1 or more, got {every, heads, iterations}"
             )
+        if not 1 <= groups <= heads:
+            raise UserError(f"av_clustering: groups must be 1 or more and at most heads ({heads}), got {groups}")
         if sharpness <= 0 or not 0 <= spread < 0.4:
             raise UserError(f"av_clustering: sharpness must be above 0 and spread in [0, 0.4), got {sharpness, spread}")
         self.rule = rule
         self.picture = picture
         self.sound_seconds = sound_seconds
         self.clusters = clusters
-        self.heads = heads if rule == "selavi" else 1
+        self.heads, self.groups = (heads, groups) if rule == "selavi" else (1, 1)
         self.capacity, self.every, self.iterations = queue, every, iterations
         self.sharpness, self.spread = sharpness, spread
         self.quietest = quietest
@@ -184,6 +153,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         widths = {name: encoders[name].width for name in MODALITIES}
         self.standardise = nn.ModuleDict({name: BatchStandardisation(width) for name, width in widths.items()})
         self.classify = nn.ModuleDict({n: ClusterHeads(w, self.clusters, self.heads) for n, w in widths.items()})
+        self.labeller = Teacher(self._labeller(encoders), momentum=0.0)
         self.queue = EmbeddingQueue(self.capacity, widths, unit=False)
         if self.rule == "xdc":
             self.centroids = nn.ModuleDict({n: Centroids(w, self.clusters) for n, w in widths.items()})
@@ -195,23 +165,32 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         self.entropy: torch.Tensor
         self.kept: torch.Tensor
 
+    def _labeller(self, encoders: Encoders) -> nn.ModuleDict:
+        """What labels are made by, of which a copy is kept."""
+        parts = {"standardise": self.standardise, "classify": self.classify}
+        return nn.ModuleDict({name: encoders[name] for name in MODALITIES} | parts)
+
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> ClusteringExample:
-        """The clip and the sound about its middle; labels need features, so they are made in `forward`."""
-        clip, wave, there = clip_and_sound(
-            batch, self.picture, self.sound_span, self.sound_seconds, self.augment, self.quietest
-        )
-        return ClusteringExample(clip, wave, valid_rows(self, batch) * there, sample_ids(batch))
+        """The clip and the sound about its middle, and other views of both; labels are made in `forward`."""
+        views = [
+            clip_and_sound(batch, self.picture, self.sound_span, self.sound_seconds, self.augment, self.quietest, view)
+            for view in range(1 + self.groups)
+        ]
+        clip, wave, there = views[0]
+        label_clips, label_waves = (torch.stack([view[side] for view in views], dim=1)[:, 1:] for side in (0, 1))
+        weight = valid_rows(self, batch) * there
+        return ClusteringExample(clip, wave, label_clips, label_waves, weight, sample_ids(batch))
 
     def forward(self, example: ClusteringExample, encoders: Encoders, moment: Moment) -> Outcome:
         """Cross-entropy of each modality's classifier against the labels."""
-        clip, wave, weight, ids = example
+        clip, wave, weight, ids = example.clip, example.wave, example.weight, example.ids
         mel = encoders["audio"].frontend(wave)
         pooled = {"video": encoders.encode("video", clip).pooled, "audio": encoders.encode("audio", mel).pooled}
         weight, ids = distributed.gather(weight), distributed.gather(ids)
         # Standardised over the whole batch: what all clips have in common would decide every label.
         features = {name: self.standardise[name](distributed.gather(pooled[name]), weight) for name in MODALITIES}
         logits = {name: self.classify[name](features[name]) for name in MODALITIES}
-        targets = self.clusters_of(features, logits)
+        targets = self._labels(example, weight)
         each = [
             F.cross_entropy(logits[n].transpose(1, 2), targets[n], reduction="none").mean(dim=0) for n in MODALITIES
         ]
@@ -221,15 +200,28 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         return Outcome({self.rule: loss}, self._metrics(logits, targets, weight, rows), carry)
 
     @torch.no_grad()
-    def clusters_of(
-        self, features: Mapping[str, torch.Tensor], logits: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """What each modality has to say, int64 [H, N] by name."""
+    def _labels(self, example: ClusteringExample, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the copy makes of the other views, int64 [H, N] by the name of who is to say it.
+
+        `weight` is of all ranks, as the labels are.
+        """
+        parts: Any = self.labeller.copied
+        found = []
+        for clip, wave in zip(example.label_clips.unbind(1), example.label_waves.unbind(1), strict=True):
+            mel = parts["audio"].frontend(wave)
+            pooled = {"video": parts["video"](clip).pooled, "audio": parts["audio"](mel).pooled}
+            features = {n: parts["standardise"][n](distributed.gather(pooled[n]), weight) for n in MODALITIES}
+            found.append(self.clusters_of(features, parts["classify"]))
+        return {n: torch.stack([found[h % self.groups][n][h] for h in range(self.heads)]) for n in MODALITIES}
+
+    @torch.no_grad()
+    def clusters_of(self, features: Mapping[str, torch.Tensor], classify: Any) -> dict[str, torch.Tensor]:
+        """Labels int64 [H, N], by the name of who is to say them, of features [N, D] and SeLaVi's classifiers."""
         if self.rule == "xdc":
             own = {name: self.centroids[name](features[name])[None] for name in MODALITIES}
             return {"video": own["audio"], "audio": own["video"]}
-        shared = (self.scores(logits) + self.potential[:, None]).argmax(dim=2)
-        return {"video": shared, "audio": shared}
+        scores = self.scores({name: classify[name](features[name]) for name in MODALITIES})
+        return dict.fromkeys(MODALITIES, (scores + self.potential[:, None]).argmax(dim=2))
 
     def scores(self, logits: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Sharpened logarithm of the product of both softmaxes, float32 [H, N, K]."""
@@ -277,22 +269,23 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
             self.queue.push({name: carry[name] for name in MODALITIES}, carry["ids"], carry["weight"] > 0)
         if (moment.step + 1) % self.every == 0 and int(self.queue.filled) >= self.clusters:
             held = {name: self.queue.vectors(name)[self.queue.occupied()] for name in MODALITIES}
-            self._estimate(held)
+            self._estimate(held, encoders)
 
-    def _estimate(self, held: Mapping[str, torch.Tensor]) -> None:
-        """New centroids or potentials from the queue's features; how even its labels are, and how many stayed."""
-        logits = {name: self.classify[name](held[name]) for name in MODALITIES}
-        before = self.clusters_of(held, logits)
+    def _estimate(self, held: Mapping[str, torch.Tensor], encoders: Encoders) -> None:
+        """New centroids or potentials of the queue's features, and a new copy; how even and how new the labels are."""
+        copied: Any = self.labeller.copied
+        before = self.clusters_of(held, copied["classify"])
         if self.rule == "xdc":
             for name in MODALITIES:
                 clusters = self.centroids[name]
                 assert isinstance(clusters, Centroids)
                 clusters.estimate(held[name], self.iterations)
         else:
-            scores = self.scores(logits)
+            scores = self.scores({name: self.classify[name](held[name]) for name in MODALITIES})
             sizes = ranked_sizes(torch.softmax(scores, dim=2).mean(dim=1), self.spread)
             self.potential.copy_(sinkhorn_potential(scores, sizes, self.potential, self.iterations))
-        after = self.clusters_of(held, logits)
+        self.labeller.update(self._labeller(encoders))
+        after = self.clusters_of(held, copied["classify"])
         shares = torch.stack([F.one_hot(after[n], self.clusters).float().mean(dim=1) for n in MODALITIES])
         entropy = torch.special.entr(shares).sum(dim=-1) / math.log(self.clusters)
         self.entropy.copy_(entropy.min())  # of the modality, or the head, that is nearest to collapse

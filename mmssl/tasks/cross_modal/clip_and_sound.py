@@ -11,7 +11,7 @@ from mmssl.tasks.views import inside, picture_clip, sound, sound_start, span_tim
 
 
 def clip_and_sound(
-    batch: Batch, picture: Span, heard: Span, seconds: float, augment: bool, quietest: float
+    batch: Batch, picture: Span, heard: Span, seconds: float, augment: bool, quietest: float, view: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Clip float32 [B, 3, T, H, W] in [0, 1], sound float32 [B, S], and which rows have both, bool [B].
 
@@ -22,9 +22,10 @@ def clip_and_sound(
         seconds: length of the sound.
         augment: mirror, shift and colour of the clip, volume of the sound.
         quietest: decibels of full scale below which a sound is none.
+        view: number of the augmentation; each is another one of the same stretch.
     """
     times = span_times(batch, picture)
     start = sound_start(batch, picture, heard, seconds)
     # Loudness as recorded: whether a clip takes part must not hang on the drawn volume.
     there = (loudness(batch.audio_between(start, seconds)) > quietest) & inside(batch, times[:, 0], picture.seconds)
-    return picture_clip(batch, times, augment), sound(batch, start, seconds, augment), there
+    return picture_clip(batch, times, augment, view), sound(batch, start, seconds, augment, view=view), there

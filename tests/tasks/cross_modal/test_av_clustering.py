@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from mmssl.batch import Batch
 from mmssl.clip import Span
 from mmssl.errors import UserError
+from mmssl.nn.clusters import Centroids
 from mmssl.ops.kmeans import nearest_centroid
 from mmssl.tasks.base import Moment, MultiTask, Outcome
-from mmssl.tasks.cross_modal.av_clustering import RULES, AVClustering, Centroids
+from mmssl.tasks.cross_modal.av_clustering import RULES, AVClustering
 from tests.batches import World
 from tests.contract import test_tasks as contract
 from tests.tasks.cross_modal.controls import held_out, train
@@ -71,13 +72,19 @@ def test_xdc_labels_each_modality_by_the_others_clusters() -> None:
     assert mean(outcome, "accuracy") == pytest.approx(float(torch.stack(right).float().mean()), abs=1e-6)
 
 
+def label_of(task: AVClustering, outcome: Outcome, classify: Any) -> torch.Tensor:
+    """SeLaVi's label of an outcome's rows, in float64, by the given classifiers and the task's potentials."""
+    logits = {name: classify[name](outcome.carry[name]).double() for name in ("video", "audio")}
+    product = (torch.softmax(logits["video"], 2) * torch.softmax(logits["audio"], 2)).sqrt() ** 20
+    return (product.log() + task.potential[:, None]).argmax(dim=2)
+
+
 def test_selavi_labels_both_by_the_balanced_product() -> None:
     multitask, world = filled("selavi", spread=0.0, iterations=400)
     task = task_in(multitask)
     outcome = outcome_of(multitask, world.batch(range(24, 32)))
     logits = {name: found.double() for name, found in logits_of(multitask, outcome).items()}
-    product = (torch.softmax(logits["video"], 2) * torch.softmax(logits["audio"], 2)).sqrt() ** 20
-    label = (product.log() + task.potential[:, None]).argmax(dim=2)
+    label = label_of(task, outcome, task.classify)  # the copy was made of these, and all views are alike
     loss = sum(F.cross_entropy(x[h], label[h]) for x in logits.values() for h in range(2)) / 4
     assert float(outcome.loss.detach()) == pytest.approx(float(loss), abs=1e-4)
     # The potentials give the queue's samples to the clusters in even shares.
@@ -85,6 +92,64 @@ def test_selavi_labels_both_by_the_balanced_product() -> None:
     scores = task.scores({name: task.classify[name](held[name]) for name in held})
     shares = torch.softmax(scores + task.potential[:, None], dim=2).mean(dim=1)
     assert torch.allclose(shares, torch.full((2, 4), 0.25), atol=0.02)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_labels_stay_until_the_next_estimate(rule: str) -> None:
+    """As in the papers: labels of the present networks would confirm whatever these say."""
+    multitask, world = filled(rule)
+    task, batch = task_in(multitask), world.batch(range(24, 32))
+    example = task.pretext(batch, batch.draws("task"), NO_ESTIMATE)
+    before = task._labels(example, example.weight)
+    with torch.no_grad():  # training moves on
+        for number, parameter in enumerate(multitask.parameters()):
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+    outcome = outcome_of(multitask, batch)
+    now = task.clusters_of(outcome.carry, task.classify)
+    for side in ("video", "audio"):
+        assert not torch.equal(now[side], before[side])
+        assert torch.equal(task._labels(example, example.weight)[side], before[side])
+    said = {name: found.double() for name, found in logits_of(multitask, outcome).items()}
+    each = [F.cross_entropy(x[h], before[name][h]) for name, x in said.items() for h in range(task.heads)]
+    assert float(outcome.loss.detach()) == pytest.approx(float(torch.stack(each).mean()), abs=1e-4)
+    step(multitask, batch, ESTIMATE)
+    for side in ("video", "audio"):
+        for name, parameter in multitask.encoders[side].named_parameters():
+            assert torch.equal(task.labeller.get_buffer(f"copied.{side}.{name}"), parameter), name
+        weight = task.classify[side].linear.weight
+        assert torch.equal(task.labeller.get_buffer(f"copied.classify.{side}.linear.weight"), weight)
+
+
+def test_each_group_of_heads_is_labelled_from_a_view_of_its_own() -> None:
+    """Neither from what is trained on, nor from the other group's."""
+    multitask, world = filled("selavi", augment=True, heads=3)
+    task = task_in(multitask)
+    batch = world.batch(range(24, 32))
+    example = task.pretext(batch, batch.draws("task"), NO_ESTIMATE)
+    assert example.label_clips.shape[:2] == example.label_waves.shape[:2] == (8, 2)
+    shown = [example.clip, *example.label_clips.unbind(1)]
+    heard = [example.wave, *example.label_waves.unbind(1)]
+    for views in (shown, heard):
+        assert not any(torch.equal(views[a], views[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    plain = task._labels(example, example.weight)["video"]
+    for group, heads in ((0, [0, 2]), (1, [1])):
+        noise = torch.rand(example.label_clips[:, group].shape, generator=torch.Generator().manual_seed(0))
+        clips = example.label_clips.clone()
+        clips[:, group] = noise
+        changed_label = task._labels(example._replace(label_clips=clips), example.weight)["video"]
+        for head in range(3):
+            assert torch.equal(changed_label[head], plain[head]) == (head not in heads)
+
+
+def test_a_view_for_labels_is_another_augmentation_of_the_same_clip() -> None:
+    """Sounds differ in their volume alone."""
+    task = task_of(augment=True)
+    batch = World(8, task.window, seed=4).batch(range(8))
+    example = task.pretext(batch, batch.draws("task"), NO_ESTIMATE)
+    for wave in example.label_waves.unbind(1):
+        ratio = (example.wave * wave).sum(dim=1) / wave.square().sum(dim=1)
+        assert torch.allclose(example.wave, ratio[:, None] * wave, atol=1e-5)
+        assert float(ratio.std()) > 0.05
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -175,7 +240,15 @@ def test_xdc_keeps_the_contract_too(check: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_cannot_be_is_refused() -> None:
-    wrongs = ({"rule": "kmeans"}, {"clusters": 1}, {"clusters": 25}, {"every": 0}, {"sharpness": 0.0}, {"spread": 0.5})
+    wrongs = (
+        {"rule": "kmeans"},
+        {"clusters": 1},
+        {"clusters": 25},
+        {"every": 0},
+        {"sharpness": 0.0},
+        {"spread": 0.5},
+        {"groups": 3},
+    )
     for wrong in wrongs:
         with pytest.raises(UserError, match="av_clustering"):
             task_of(**wrong)
