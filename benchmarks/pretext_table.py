@@ -86,7 +86,10 @@ def rows_of(run: Path, name: str, control: str, seed: int, seconds: float) -> li
             "seed": seed,
             "steps": steps,
             "seconds": round(seconds, 1),
-            **{key: row[key] for key in ("score_name", "score", "floor", "ceiling", "ablated", "count")},
+            **{
+                key: row[key]
+                for key in ("score_name", "score", "floor", "ceiling", "ablated", "ablated_floor", "count")
+            },
         }
         for row in log
         if row.get("event") == "heldout" and row["step"] == steps
@@ -158,12 +161,21 @@ def table(rows: Sequence[Row]) -> str:
             f"| {config} | {task} | {true[0]['score_name']} | {spread([r['score'] for r in true])} | {floor:.3g} | "
             f"{ceiling:.3g} | {statistics.mean(ways):.0%}{'' if far else ' (not far)'} | "
             f"{spread([r['score'] for r in by['broken_pairs']])} | {spread([r['score'] for r in by['blind']])} | "
-            f"{spread([r['ablated'] for r in true])} | {true[0]['steps']} | "
+            f"{ablated(true)} | {true[0]['steps']} | "
             f"{statistics.mean(r['seconds'] for r in true):.0f} | {', '.join(seeds)} |"
         )
     counts = Counter(device for (*_, device) in {(r["config"], r["control"], r["seed"], r["device"]) for r in rows})
     told = ", ".join(f"{count} on {device}" for device, count in counts.most_common())
     return "\n".join([*lines, "", f"Trainings behind this table: {told}."])
+
+
+def ablated(rows: Sequence[Row]) -> str:
+    """The score with the input zeroed, and its floor where that is another one: it depends on what is said then."""
+    told = spread([r["ablated"] for r in rows])
+    floors = [(r["floor"], r["ablated_floor"]) for r in rows if r.get("ablated_floor") is not None]
+    if all(abs(blind - seeing) < 0.005 for seeing, blind in floors):
+        return told
+    return f"{told} (floor {statistics.mean(blind for _, blind in floors):.3g})"
 
 
 def write(row: Row, about: dict[str, Any], options: argparse.Namespace) -> None:

@@ -233,7 +233,7 @@ def results(
     pretext: dict[str, Any] = {}
     for row in rows:
         if row.get("event") == "heldout":  # the last one of each task stays
-            names = ("score_name", "score", "floor", "ceiling", "ablated", "count", "step")
+            names = ("score_name", "score", "floor", "ceiling", "ablated", "ablated_floor", "count", "step")
             pretext[row["task"]] = {name: row.get(name) for name in names}
     return {
         "preset": size.preset,

@@ -53,8 +53,9 @@ class Stage:
 class PretextRow:
     """Held-out score of one pretext task beside its floor and ceiling.
 
-    `ablated` is the score of the same trained task with its informative input zeroed, `samples` the number of
-    scored samples (it gives the interval in which a share counts as chance).
+    `ablated` is the score of the same trained task with its informative input zeroed, `ablated_floor` the floor of
+    that where it is not `floor`, `samples` the number of scored samples (it gives the interval in which a share counts
+    as chance).
     """
 
     task: str
@@ -66,6 +67,7 @@ class PretextRow:
     samples: int | None = None
     higher_is_better: bool = True
     asks: str = ""
+    ablated_floor: float | None = None
 
     @property
     def is_share(self) -> bool:

@@ -40,6 +40,7 @@ def pretext_rows(rows: Sequence[Row], asks: Mapping[str, str] | None = None) -> 
                 floor=floor,
                 ceiling=ceiling,
                 ablated=number(last.get("ablated")),
+                ablated_floor=number(last.get("ablated_floor")),
                 samples=None if count is None else round(count),
                 higher_is_better=ceiling > floor,
                 asks=(asks or {}).get(task, ""),

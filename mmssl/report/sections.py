@@ -131,6 +131,8 @@ def _pretext(content: ReportContent, budget: MediaBudget) -> Html:
             name = join([r.task, element("br"), element("small", r.asks)]) if r.asks else join([r.task])
             floored = at_floor(r)
             ablated: object = _score(r.ablated, r.is_share)
+            if r.ablated_floor is not None and _score(r.ablated_floor, r.is_share) != _score(r.floor, r.is_share):
+                ablated = join([ablated, f" (floor {_score(r.ablated_floor, r.is_share)})"])
             if floored is not None:
                 ablated = join([ablated, " ", _mark(floored, "at floor", "above floor")])
             score = join([_score(r.score, r.is_share), " ", _mark(far_above_floor(r), "far above", "not far above")])

@@ -28,12 +28,13 @@ def at_floor(row: PretextRow) -> bool | None:
     """Whether the ablated score is no better than the floor; None where it was not measured or on too few samples."""
     if row.ablated is None:
         return None
-    if row.is_share and row.samples is not None and row.floor > 0:
+    floor = row.floor if row.ablated_floor is None else row.ablated_floor
+    if row.is_share and row.samples is not None and floor > 0:
         if row.samples < statistics.CHANCE_SAMPLES:
             return None
-        return row.ablated <= statistics.chance_interval(row.floor, row.samples)[1] + 1e-9
-    better = (row.ablated - row.floor) if row.higher_is_better else (row.floor - row.ablated)
-    return better <= NEAR * abs(row.ceiling - row.floor) + 1e-9
+        return row.ablated <= statistics.chance_interval(floor, row.samples)[1] + 1e-9
+    better = (row.ablated - floor) if row.higher_is_better else (floor - row.ablated)
+    return better <= NEAR * abs(row.ceiling - floor) + 1e-9
 
 
 def summary_cards(content: ReportContent) -> list[Card]:

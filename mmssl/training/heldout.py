@@ -23,8 +23,9 @@ from mmssl.training.precision import Precision
 class HeldOut(TypedDict):
     """Scores of one task. None where no clip was valid (or where no ablated score was asked for).
 
-    `count` is the number of rows (clips, frames or sentences, as the task counts) behind `score`. `truth` names what
-    the task was trained with beside the clips themselves; it is empty for self-supervision.
+    `count` is the number of rows (clips, frames or sentences, as the task counts) behind `score`. `ablated_floor` is
+    the floor beside `ablated`: where it depends on what the model says, it is another one with the input zeroed.
+    `truth` names what the task was trained with beside the clips themselves; it is empty for self-supervision.
     """
 
     score_name: str
@@ -32,6 +33,7 @@ class HeldOut(TypedDict):
     floor: float | None
     ceiling: float
     ablated: float | None
+    ablated_floor: float | None
     count: int
     truth: list[str]
 
@@ -89,17 +91,23 @@ def heldout_scores(
                     _, outcomes = multitask(batch, moment, blind, truth)
                 for name, outcome in outcomes.items():
                     meter.add(f"{name}/ablated", *outcome.metrics[multitask.tasks[name].score.metric])
+                    if "floor" in outcome.metrics:
+                        meter.add(f"{name}/ablated_floor", *outcome.metrics["floor"])
     taken = meter.take(device)
     found: dict[str, HeldOut] = {}
     for name, task in multitask.tasks.items():
         mean, count = taken.get(f"{name}/{task.score.metric}", (None, 0.0))
-        floor = taken.get(f"{name}/floor", (None, 0.0))[0] if task.score.floor is None else task.score.floor
+        fixed = task.score.floor
+        floor = taken.get(f"{name}/floor", (None, 0.0))[0] if fixed is None else fixed
+        blind_score = taken.get(f"{name}/ablated", (None, 0.0))[0]
+        blind_floor = taken.get(f"{name}/ablated_floor", (None, 0.0))[0] if fixed is None else fixed
         found[name] = HeldOut(
             score_name=task.score.metric,
             score=mean,
             floor=floor,
             ceiling=task.score.ceiling,
-            ablated=taken.get(f"{name}/ablated", (None, 0.0))[0],
+            ablated=blind_score,
+            ablated_floor=None if blind_score is None else blind_floor,
             count=round(count),
             truth=list(task.needs_truth),
         )

@@ -82,6 +82,17 @@ def test_at_the_floor_is_the_binomial_interval_or_a_twentieth_of_the_way():
     assert at_floor(dataclasses.replace(error, ablated=9.4)) is False
 
 
+def test_an_ablated_score_is_held_against_its_own_floor():
+    """Where the floor depends on what the model says, one answer to all inputs has a higher one."""
+    share = PretextRow("t", "accuracy", 0.9, 0.25, 1.0, samples=500, ablated=0.4)
+    assert at_floor(share) is False
+    assert at_floor(dataclasses.replace(share, ablated_floor=0.4)) is True
+    assert at_floor(dataclasses.replace(share, ablated_floor=0.3)) is False
+    error = PretextRow("t", "error", 1.0, 10.0, 0.0, higher_is_better=False, ablated=8.0)
+    assert at_floor(error) is False
+    assert at_floor(dataclasses.replace(error, ablated_floor=8.2)) is True
+
+
 def test_tasks_with_too_few_samples_are_told_and_not_judged():
     rows = (PretextRow("a", "accuracy", 0.9, 0.5, 1.0, 0.5, 500), PretextRow("b", "accuracy", 0.9, 0.5, 1.0, 0.8, 80))
     found = card(ReportContent("t", pretext=rows), "At the floor when ablated")

@@ -21,16 +21,17 @@ def stream() -> TinyStream:
 
 
 class Brightness(UpOrDown):
-    """Knows the answer without training: the brighter half is above. Its floor depends on the batch."""
+    """Knows the answer without training: the brighter half is above. Its floor depends on what it says."""
 
     score: ClassVar = Score(metric="right", floor=None, ceiling=1.0)
 
     def forward(self, example: Turn, encoders: Encoders, moment: Moment) -> Outcome:
         seen = encoders.encode("image", example.frames).pooled
-        right = (seen[:, 0] > 0).long() == example.label
+        said = (seen[:, 0] > 0).long()
+        right = said == example.label
         metrics = {
             "right": rate(right, example.weight),
-            "floor": rate(torch.full_like(seen[:, 0], 0.3), example.weight),
+            "floor": rate(0.3 + 0.2 * (said == 0).all() * torch.ones_like(seen[:, 0]), example.weight),
         }
         return Outcome({"none": (self.head(seen) * 0).sum()}, metrics)
 
@@ -55,14 +56,15 @@ def test_scores_floor_and_ablated() -> None:
     assert knows["floor"] == pytest.approx(0.3)
     assert knows["ablated"] is not None
     assert 0 < knows["ablated"] < 1  # zeros say "upright" to every clip
-    assert found["guess"]["floor"] == 0.5
+    assert found["guess"]["floor"] == found["guess"]["ablated_floor"] == 0.5
+    assert knows["ablated_floor"] == pytest.approx(0.5)
     assert calls == [8] * 8  # two batches, two tasks, with and without the picture
     assert multitask.training
 
 
 def test_without_ablation_one_forward() -> None:
     found = heldout_scores(tiny_multitask(), stream, 9, MOMENT, ablated=False)
-    assert found["turn"]["ablated"] is None
+    assert found["turn"]["ablated"] is found["turn"]["ablated_floor"] is None
     assert found["turn"]["count"] == 23
 
 
