@@ -7,10 +7,10 @@ with several heads.
 
 Labels in a stream: no label of a sample is stored. A queue keeps the features of the last samples; every few steps
 centroids (XDC) or the clusters' Sinkhorn potentials (SeLaVi) are estimated anew from it, and any row's label is its
-nearest centroid, or its best cluster with the potential added. From one estimate to the next labels stay what they
-are, as in the papers: they are those of a copy of encoders and classifiers, made at the estimate, of another
-augmentation than the one that is trained on. If the present networks made them, SeLaVi's labels would only confirm
-what both say, and each modality would keep the clusters it began with.
+nearest centroid, or its best cluster with the potential added. SeLaVi's labels stay from one estimate to the next, as
+in the paper: they are those of a copy of encoders and classifiers, made at the estimate, of another augmentation than
+the one that is trained on. If the present networks made them, they would only confirm what both say, and each modality
+would keep the clusters it began with. XDC's come from the other modality, which is no such circle.
 
 Counter-measures against clusters that say nothing: XDC's empty clusters are refilled with the points farthest from
 their own, and features are standardised over the batch (else what all have in common decides); SeLaVi's clusters
@@ -23,7 +23,7 @@ clusters may be of that.
 Departures from the papers:
 
 - XDC takes up k-means where the last round ended, so clusters keep their numbers and the classifiers need not be drawn
-  anew; `labels_kept` says how many labels a round left as they were.
+  anew; `labels_kept` says how many labels a round left as they were. Its features are the present ones.
 - SeLaVi's labels come from the product from the first step on, so that both heads share the numbering; there is no
   one-off alignment of the audio heads. Its cluster sizes are quantiles of the normal distribution, not draws. Which
   heads are a group is fixed; the paper's program deals them out anew at each estimate.
@@ -60,7 +60,7 @@ MODALITIES = ("video", "audio")
 
 
 class ClusteringExample(NamedTuple):
-    """A clip and its sound, and other views of both, which the labels are made of."""
+    """A clip and its sound, and the other views of both that SeLaVi's labels are made of: none of XDC."""
 
     clip: torch.Tensor  # float32 [B, 3, T, H, W] in [0, 1]
     wave: torch.Tensor  # float32 [B, S]
@@ -115,7 +115,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         heads: int = 4,
         groups: int = 2,
         queue: int = 1024,
-        every: int = 25,
+        every: int = 10,
         iterations: int = 20,
         sharpness: float = 20.0,
         spread: float = 0.1,
@@ -140,7 +140,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         self.picture = picture
         self.sound_seconds = sound_seconds
         self.clusters = clusters
-        self.heads, self.groups = (heads, groups) if rule == "selavi" else (1, 1)
+        self.heads, self.groups = (heads, groups) if rule == "selavi" else (1, 0)
         self.capacity, self.every, self.iterations = queue, every, iterations
         self.sharpness, self.spread = sharpness, spread
         self.quietest = quietest
@@ -153,11 +153,11 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         widths = {name: encoders[name].width for name in MODALITIES}
         self.standardise = nn.ModuleDict({name: BatchStandardisation(width) for name, width in widths.items()})
         self.classify = nn.ModuleDict({n: ClusterHeads(w, self.clusters, self.heads) for n, w in widths.items()})
-        self.labeller = Teacher(self._labeller(encoders), momentum=0.0)
         self.queue = EmbeddingQueue(self.capacity, widths, unit=False)
         if self.rule == "xdc":
             self.centroids = nn.ModuleDict({n: Centroids(w, self.clusters) for n, w in widths.items()})
         else:
+            self.labeller = Teacher(self._labeller(encoders), momentum=0.0)
             self.register_buffer("potential", torch.zeros(self.heads, self.clusters))
         self.register_buffer("entropy", torch.ones(()))
         self.register_buffer("kept", torch.zeros(()))
@@ -166,7 +166,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         self.kept: torch.Tensor
 
     def _labeller(self, encoders: Encoders) -> nn.ModuleDict:
-        """What labels are made by, of which a copy is kept."""
+        """What SeLaVi's labels are made by, of which a copy is kept."""
         parts = {"standardise": self.standardise, "classify": self.classify}
         return nn.ModuleDict({name: encoders[name] for name in MODALITIES} | parts)
 
@@ -190,7 +190,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
         # Standardised over the whole batch: what all clips have in common would decide every label.
         features = {name: self.standardise[name](distributed.gather(pooled[name]), weight) for name in MODALITIES}
         logits = {name: self.classify[name](features[name]) for name in MODALITIES}
-        targets = self._labels(example, weight)
+        targets = self.clusters_of(features, {}) if self.rule == "xdc" else self._labels(example, weight)
         each = [
             F.cross_entropy(logits[n].transpose(1, 2), targets[n], reduction="none").mean(dim=0) for n in MODALITIES
         ]
@@ -201,10 +201,7 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
 
     @torch.no_grad()
     def _labels(self, example: ClusteringExample, weight: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What the copy makes of the other views, int64 [H, N] by the name of who is to say it.
-
-        `weight` is of all ranks, as the labels are.
-        """
+        """SeLaVi: what the copy makes of the other views, int64 [H, N], as `weight` of all ranks; the same for both."""
         parts: Any = self.labeller.copied
         found = []
         for clip, wave in zip(example.label_clips.unbind(1), example.label_waves.unbind(1), strict=True):
@@ -272,20 +269,22 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
             self._estimate(held, encoders)
 
     def _estimate(self, held: Mapping[str, torch.Tensor], encoders: Encoders) -> None:
-        """New centroids or potentials of the queue's features, and a new copy; how even and how new the labels are."""
-        copied: Any = self.labeller.copied
-        before = self.clusters_of(held, copied["classify"])
+        """New centroids, or potentials and copy, of the queue's features; how even and how new the labels are."""
         if self.rule == "xdc":
+            before = self.clusters_of(held, {})
             for name in MODALITIES:
                 clusters = self.centroids[name]
                 assert isinstance(clusters, Centroids)
                 clusters.estimate(held[name], self.iterations)
+            after = self.clusters_of(held, {})
         else:
+            copied: Any = self.labeller.copied
+            before = self.clusters_of(held, copied["classify"])
             scores = self.scores({name: self.classify[name](held[name]) for name in MODALITIES})
             sizes = ranked_sizes(torch.softmax(scores, dim=2).mean(dim=1), self.spread)
             self.potential.copy_(sinkhorn_potential(scores, sizes, self.potential, self.iterations))
-        self.labeller.update(self._labeller(encoders))
-        after = self.clusters_of(held, copied["classify"])
+            self.labeller.update(self._labeller(encoders))
+            after = self.clusters_of(held, copied["classify"])
         shares = torch.stack([F.one_hot(after[n], self.clusters).float().mean(dim=1) for n in MODALITIES])
         entropy = torch.special.entr(shares).sum(dim=-1) / math.log(self.clusters)
         self.entropy.copy_(entropy.min())  # of the modality, or the head, that is nearest to collapse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -277,9 +278,31 @@ def test_steps_of_moving_places_are_counted_one_by_one() -> None:
     assert 0 < sum(found) < len(found)
     assert float(count) == len(found) / 3
     assert float(total) == pytest.approx(sum(found) / 3)
+    rows = [(clip, step, place) for clip in (0, 2, 3) for step in range(3) for place in range(5)]
+    dense = [max(rows, key=lambda other, row=row: float(made[row] @ true[other])) == row for row in rows]
+    assert float(task._dense(made, true, weight)[[0, 2, 3]].mean()) == pytest.approx(sum(dense) / len(dense))
     same = made[:, :1].expand_as(made)  # who says the same of all three is right in one
     total, count = task._moving(same, true, moving, weight)
     assert float(total / count) == pytest.approx(1 / 3)
+
+
+def test_the_floor_is_the_last_seen_feature_in_the_predictions_stead() -> None:
+    """Of the same encoder; and likeness to it, which lessens with time, is told beside the score of time alone."""
+    task = coding_task()
+    multitask = multitask_of(task)
+    outcome = score(multitask, films(task, 6, 0))
+
+    def last(seen: torch.Tensor, back: bool = False) -> torch.Tensor:
+        return seen[:, -1:].expand(-1, 3, -1, -1, -1)
+
+    def unlike(seen: torch.Tensor, back: bool = False) -> torch.Tensor:
+        return torch.stack([seen[:, -1], -seen[:, -1], -seen[:, -1]], dim=1)
+
+    for predict, metric, known in ((last, "floor", "dense_top1"), (unlike, "moving_likeness", "moving_top1")):
+        with mock.patch.object(task, "predict", predict):
+            other = score(multitask, films(task, 6, 0))
+        assert mean(other, known) == pytest.approx(mean(outcome, metric))
+        assert mean(other, metric) == pytest.approx(mean(outcome, metric))
 
 
 def test_a_place_moves_where_any_two_steps_differ() -> None:
@@ -335,6 +358,7 @@ def test_what_comes_is_learned_and_without_its_input_or_its_future_nothing_is() 
     assert mean(true, "top1") > 2 * FLOOR
     assert mean(true, "temporal_top1") > 1 / 3 + 0.05
     assert mean(true, "moving_top1") > 1 / 3 + 0.1
+    assert mean(true, "moving_top1") > mean(true, "moving_likeness")
     for outcome in (blind, broken):
         assert mean(outcome, "top1") < 1.4 * FLOOR
         assert abs(mean(outcome, "temporal_top1") - 1 / 3) < 0.04

@@ -94,10 +94,9 @@ def test_selavi_labels_both_by_the_balanced_product() -> None:
     assert torch.allclose(shares, torch.full((2, 4), 0.25), atol=0.02)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_labels_stay_until_the_next_estimate(rule: str) -> None:
-    """As in the papers: labels of the present networks would confirm whatever these say."""
-    multitask, world = filled(rule)
+def test_selavi_labels_stay_until_the_next_estimate() -> None:
+    """As in the paper: labels of the present networks would confirm whatever these say."""
+    multitask, world = filled("selavi")
     task, batch = task_in(multitask), world.batch(range(24, 32))
     example = task.pretext(batch, batch.draws("task"), NO_ESTIMATE)
     before = task._labels(example, example.weight)
