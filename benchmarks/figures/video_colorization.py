@@ -39,14 +39,13 @@ def picture(shards: str, clips: int = 3) -> Image.Image:
         task.after_step(encoders, [{"colours": example.colours, "weight": example.weight}], START)
     assert example is not None
     # Clips in which much of the target's colour has changed its place show what is asked.
-    cells = example.target.shape[1]
-    changed = example.target != example.reference[:, -cells:]
+    changed = example.target != example.copied
     chosen = changed.float().mean(dim=1).argsort(descending=True)[: 4 * clips : 4]
     rows = []
     for row in chosen.tolist():
         grey = [shown(f.permute(1, 2, 0)) for f in example.grey.reshape(-1, FRAMES, *example.grey.shape[1:])[row]]
         numbers = torch.cat([example.reference[row], example.target[row]]).reshape(FRAMES, -1)
-        side = int(cells**0.5)
+        side = int(example.target.shape[1] ** 0.5)
         colours = [shown(palette(task.centroids)[n].reshape(side, side, 3)) for n in numbers]
         wrong = torch.where(changed[row], 0.1, 1.0).reshape(side, side, 1).expand(-1, -1, 3)
         rows += [np.concatenate([*grey, shown(wrong)], axis=1), np.concatenate([*colours, shown(wrong)], axis=1)]

@@ -12,7 +12,9 @@ then on; until then, and where there is nothing to fit, they are points on a spi
 Shortcuts that are closed: no encoder sees colour, but lightness in three equal channels; each frame's crop is shifted
 by itself, so that the place of a cell does not tell where its colour lies in another frame; frames and crop are chosen
 where something moves; the score is the mean over the clusters of a frame, so that grey, which is most of every frame,
-counts once; the trivial answer, to copy the cell at the same place of the frame before, is reported as the floor.
+counts once; the trivial answer, to copy what was at the same place of the *scene* in the frame before, is reported as
+the floor. It is given the shift between both crops, which the pointer has to find: against the same cell of the two
+crops, most of what looked like motion would be our own shifts.
 
 Departures from the paper: no 3-D convolutions over the frames' maps and no coordinates beside them, for both help
 colouring without tracking, and similarities are divided by the root of the embedding's width (without it the softmax
@@ -55,6 +57,7 @@ class ColorizationExample(NamedTuple):
     grey: torch.Tensor  # float32 [4 B, 3, S, S] in [0, 1], lightness; the frames of a clip lie together, target last
     reference: torch.Tensor  # int64 [B, 3 N] in 0..K-1, cluster of each cell of the references, earliest frame first
     target: torch.Tensor  # int64 [B, N], cluster of each cell of the target
+    copied: torch.Tensor  # int64 [B, N], cluster at each target cell's place of the scene in the last reference
     colours: torch.Tensor  # float32 [B, COLOURS, 2], a and b of some cells
     weight: torch.Tensor  # float32 [B], 0 where the clip has no picture
 
@@ -131,27 +134,31 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
 
     def pretext(self, batch: Batch, draws: Draws, moment: Moment) -> ColorizationExample:
         """Choose frames and crop, split them into lightness and colour."""
-        shown = self._crops(batch, draws)  # [4 B, 3, S, S], uint8
-        lab = rgb_to_lab(shown.float() / 255)
+        lab = rgb_to_lab(self._crops(batch, draws).float() / 255)  # [5 B, 3, S, S]
         # The colour of a cell's middle: a mean over a cell on an edge would be a colour that nothing has.
         edge = (self.stride - 1) // 2
         inner = lab[:, 1:].unfold(2, self.stride, self.stride).unfold(3, self.stride, self.stride)
         inner = inner[..., edge : self.stride - edge, edge : self.stride - edge]
-        colours = inner.mean(dim=(-2, -1)).flatten(2).transpose(1, 2)  # [4 B, N, 2]
+        colours = inner.mean(dim=(-2, -1)).flatten(2).transpose(1, 2)  # [5 B, N, 2]
+        cells = colours.shape[1]
         colours = colours.reshape(len(batch), -1, 2)
         cluster = nearest_centroid(colours, self.centroids)
-        cells = cluster.shape[1] // FRAMES
+        colours = colours[:, : FRAMES * cells]
         some = draws.integers("colours", colours.shape[1], (COLOURS,))
         return ColorizationExample(
-            grey=lightness_picture(lab),
+            grey=lightness_picture(lab.unflatten(0, (len(batch), -1))[:, :FRAMES].flatten(0, 1)),
             reference=cluster[:, : REFERENCES * cells],
-            target=cluster[:, REFERENCES * cells :],
+            target=cluster[:, REFERENCES * cells : FRAMES * cells],
+            copied=cluster[:, FRAMES * cells :],
             colours=colours.gather(1, some[..., None].expand(-1, -1, 2)),
             weight=valid_rows(self, batch),
         )
 
     def _crops(self, batch: Batch, draws: Draws) -> torch.Tensor:
-        """Uint8 [4 B, 3, S, S]: four frames of each clip in the order of time, each cropped by itself."""
+        """Uint8 [5 B, 3, S, S]: four frames of each clip in the order of time, each cropped by itself.
+
+        The fifth is the last reference once more, cropped as the target is.
+        """
         frames = batch.frames_of(self.picture)
         count, (height, width) = len(batch), frames.shape[-2:]
         step = math.lcm(8, *self.strides)
@@ -169,13 +176,16 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
             top = draws.integers("top", cells.shape[-2] - looked_at + 1)
             left = draws.integers("left", cells.shape[-1] - looked_at + 1)
             pick = draws.integers("frames", len(self.tuples), (1,))
-        chosen = frames[torch.arange(count, device=batch.device)[:, None], self.tuples[pick[:, 0]]]
+        picked = self.tuples[pick[:, 0]]
+        picked = torch.cat([picked, picked[:, REFERENCES - 1 : REFERENCES]], dim=1)
+        chosen = frames[torch.arange(count, device=batch.device)[:, None], picked]
         corners = []
         for name, corner, length in (("down", top, height), ("right", left, width)):
             own = draws.integers(name, 2 * jitter + 1, (FRAMES,)) - jitter
+            own = torch.cat([own, own[:, -1:]], dim=1)
             corners.append(((corner * CELL).clamp(jitter, length - size - jitter)[:, None] + own).flatten())
         shown = crop_at(chosen.flatten(0, 1), corners[0], corners[1], size)
-        return mirror(shown, draws.bernoulli("mirror", 0.5).repeat_interleave(FRAMES))
+        return mirror(shown, draws.bernoulli("mirror", 0.5).repeat_interleave(FRAMES + 1))
 
     def embeddings(self, grey: torch.Tensor, encoders: Encoders) -> torch.Tensor:
         """Float [B, 4, N, D] of the cells of grey frames [4 B, 3, S, S]."""
@@ -211,11 +221,11 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
     def _metrics(
         self, example: ColorizationExample, copied: torch.Tensor, known: torch.Tensor, weight: torch.Tensor
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Of copying by the pointer, from the same place of the last reference (`floor`), and the commonest colour."""
+        """Of copying by the pointer, from the same place of the scene (`floor`), and the commonest colour."""
         counts = functional.one_hot(example.reference, self.clusters).sum(dim=1)
         answers = {
             "pointer": copied.argmax(dim=2),
-            "copy": example.reference[:, -example.target.shape[1] :],
+            "copy": example.copied,
             "majority": counts.argmax(dim=1, keepdim=True).expand_as(example.target),
         }
         right = {name: (answer == example.target) & known for name, answer in answers.items()}
@@ -236,7 +246,7 @@ class VideoColorization(PretextTask[Batch, ColorizationExample]):
             "majority": rate(balanced(right["majority"]), weight),
             "accuracy": share(right["pointer"], known),
             "copy_accuracy": share(right["copy"], known),
-            # Where the colour at the same place is another one: copying it is right in none of these cells.
+            # Where the colour at the same place of the scene is another one: copying it is right in none of these.
             "changed_accuracy": share(right["pointer"], known & ~right["copy"]),
             "answerable": rate(known.float().mean(dim=1), example.weight),
         }
