@@ -5,6 +5,7 @@ AdamW: Loshchilov and Hutter, arXiv 1711.05101.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from mmssl.errors import UserError
+from mmssl.nn.encoders import Encoders
 from mmssl.tasks.base import MultiTask
 from mmssl.training.schedule import ScheduleSettings, multiplier
 
@@ -96,6 +98,28 @@ def make_optimizer(multitask: MultiTask, settings: OptimizerSettings) -> torch.o
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
+
+
+def untrained(encoders: Encoders, optimizer: torch.optim.Optimizer) -> list[str]:
+    """What no task has given a gradient so far: a sentence for each encoder of which parts are as they started.
+
+    Tasks that work on maps leave what lies behind them (a last stage, the projection) untrained, while probes read the
+    pooled vector at the very end. Empty with an optimizer that keeps no moments (SGD without momentum).
+    """
+    told: list[str] = []
+    if not optimizer.state:
+        return told
+    for name in encoders.names():
+        parameters = [(n, p) for n, p in encoders[name].named_parameters() if p.requires_grad]
+        left = [(n, p) for n, p in parameters if p not in optimizer.state]
+        if left:
+            parts = sorted({re.sub(r"^([^.]+(\.\d+)?).*", r"\1", n) for n, _ in left})  # norm, project, stages.2
+            share = sum(p.numel() for _, p in left) / sum(p.numel() for _, p in parameters)
+            told.append(
+                f"no task trains {', '.join(parts)} of the encoder '{name}' ({share:.0%} of its weights): its pooled "
+                "vector, which probes read, lies behind weights that are as they started"
+            )
+    return told
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, total: int, settings: ScheduleSettings) -> float:

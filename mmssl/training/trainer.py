@@ -31,7 +31,7 @@ from mmssl.training.failure import save_failed_step
 from mmssl.training.feed import Feed
 from mmssl.training.files import write_folder
 from mmssl.training.log import RunLog
-from mmssl.training.optim import OptimizerSettings, load_moments, make_optimizer, set_learning_rate
+from mmssl.training.optim import OptimizerSettings, load_moments, make_optimizer, set_learning_rate, untrained
 from mmssl.training.precision import Precision
 from mmssl.training.progress import ProgressLine
 from mmssl.training.ranks import common_position
@@ -162,6 +162,7 @@ class Trainer:
                         "resume with --resume"
                     )
                     return Finished(self.step, signals.received or "another rank")
+            self._say(log, untrained(self.multitask.encoders, self.optimizer))
             log.event("end", self.step, counters=self._counted())
             if self._saved != self.step:
                 self._save(log)

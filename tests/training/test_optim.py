@@ -10,7 +10,7 @@ from torch import nn
 
 from mmssl.errors import UserError
 from mmssl.nn.encoders import Encoders
-from mmssl.training.optim import OptimizerSettings, load_moments, make_optimizer, set_learning_rate
+from mmssl.training.optim import OptimizerSettings, load_moments, make_optimizer, set_learning_rate, untrained
 from mmssl.training.schedule import ScheduleSettings
 from tests.training.stand_ins import UpOrDown, tiny_multitask
 
@@ -87,3 +87,22 @@ def test_moments_of_other_parameters_are_refused() -> None:
     old = make_optimizer(tiny_multitask(turn=Warm()), OptimizerSettings())
     with pytest.raises(UserError, match="holds other parameter groups than this run's"):
         load_moments(make_optimizer(tiny_multitask(), OptimizerSettings()), old.state_dict())
+
+
+def test_parts_of_encoders_that_no_task_trains_are_named() -> None:
+    multitask = tiny_multitask()
+    image = multitask.encoders["image"]
+    image.stages = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 3)])
+    optimizer = make_optimizer(multitask, OptimizerSettings())
+    assert untrained(multitask.encoders, optimizer) == []  # nothing is known before the first step
+    for parameter in (*image.layers.parameters(), *image.stages[0].parameters()):
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    (told,) = untrained(multitask.encoders, optimizer)
+    left = sum(p.numel() for p in (*image.stages[1].parameters(), *image.project.parameters()))
+    share = left / sum(p.numel() for p in image.parameters())
+    assert told.startswith(f"no task trains project, stages.1 of the encoder 'image' ({share:.0%} of its weights)")
+    for parameter in image.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert untrained(multitask.encoders, optimizer) == []
