@@ -24,15 +24,19 @@ def to_pixels(field: torch.Tensor, cell: int, size: tuple[int, int]) -> torch.Te
 
 
 def without_pan(flow: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """The stack less its mean movement over all known places of all its fields; 0 where not known.
+    """Each field less its own mean movement over its known places; 0 where not known.
+
+    Of each field by itself, so that the shake of a hand-held camera, which turns from one field to the next, goes too.
 
     Args:
         flow: float [B, K, 2, h, w].
         known: bool [B, K, h, w].
     """
     there = known[:, :, None].to(flow.dtype)
-    mean = (flow * there).sum(dim=(1, 3, 4), keepdim=True) / there.sum(dim=(1, 3, 4), keepdim=True).clamp(min=1)
-    return (flow - mean) * there
+    # In double: of an even field nothing is left that `field_motion` would count, whatever its speed and the device.
+    total = (flow * there).sum(dim=(3, 4), keepdim=True, dtype=torch.float64)
+    mean = total / there.sum(dim=(3, 4), keepdim=True, dtype=torch.float64).clamp(min=1)
+    return (flow - mean.to(flow.dtype)) * there
 
 
 def field_motion(flow: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

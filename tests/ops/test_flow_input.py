@@ -30,10 +30,25 @@ def test_a_pan_is_taken_off_and_what_is_not_known_stays_zero() -> None:
     plain, panned = without_pan(flow, known), without_pan((flow + pan) * there, known)
     torch.testing.assert_close(plain, panned, atol=1e-4, rtol=1e-4)
     assert not panned[~there.expand_as(panned)].any()
-    mean = plain.sum(dim=(1, 3, 4)) / there.sum(dim=(1, 3, 4))
-    torch.testing.assert_close(mean, torch.zeros(3, 2), atol=1e-5, rtol=0)
+    mean = plain.sum(dim=(3, 4)) / there.sum(dim=(3, 4))
+    torch.testing.assert_close(mean, torch.zeros(3, 4, 2), atol=1e-5, rtol=0)
     nothing = without_pan(flow, torch.zeros_like(known))
     assert torch.equal(nothing, torch.zeros_like(flow))
+
+
+def test_a_camera_that_shakes_is_held_still() -> None:
+    """To and fro by 40 pixels a second: the mean over the fields is 0, that of each field is not."""
+    flow, known = field()
+    shake = torch.tensor([40.0, -40.0, 40.0, -40.0])[:, None, None, None] * torch.tensor([1.0, 0.5])[:, None, None]
+    there = known[:, :, None]
+    torch.testing.assert_close(
+        without_pan((flow + shake) * there, known), without_pan(flow, known), atol=1e-4, rtol=1e-4
+    )
+    assert not field_motion(without_pan(shake * there, known), known).any()
+    # Of a fast camera and many pixels nothing is left either.
+    even = torch.full((1, 1, 2, 240, 320), 1234.567)
+    everywhere = torch.ones(1, 1, 240, 320, dtype=torch.bool)
+    assert not field_motion(without_pan(even, everywhere), everywhere).any()
 
 
 def test_motion_is_the_mean_speed_over_what_is_known() -> None:

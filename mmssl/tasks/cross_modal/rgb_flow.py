@@ -8,15 +8,19 @@ channels (the batch normalisation of the paper's networks) keep from it too, and
 
 Counter-measures:
 
-- the stack of fields is drawn in proportion to how much moves in it, so that there is something to see;
-- the stack's mean movement is taken off: a camera's pan says nothing of what is in the picture;
+- each field's mean movement is taken off: a camera's pan or shake says nothing of what is in the picture;
+- the stack of fields is drawn in proportion to how much moves in it beside that, so that there is something to see;
+  where nothing does, the clip takes no part;
 - picture and flow are cut and mirrored together (a mirrored field moves the other way), so that places stay related;
-- the order of a stack's fields is turned round at random, colours are changed and at times one channel is shown three
-  times: the streams should agree on what moves and where, not on tints or on the phase of a movement.
+- the film is played backwards at random: the fields in reverse order and negated, and the frames with them; colours
+  are changed and at times one channel is shown three times: the streams should agree on what moves and where, not on
+  tints or on the phase of a movement.
 
-Departures from the paper: the partner is drawn among the clips of the gathered batch, so that it costs no further
-decode; a stack of another length at another rate, in pixels a second; the turned order is drawn for each clip by
-itself, not for both of a pair.
+Departures from the paper and its code (https://github.com/nawidsayed/Cross-and-Learn): the partner is drawn among the
+clips of the gathered batch, so that it costs no further decode; a stack of another length at another rate, in pixels a
+second; stacks are drawn by the speed itself, not by ``log(1000 speed + 1)``; the mean movement is that of the whole
+field, not of the square that is cut out of it; whether the film runs backwards is drawn for each clip by itself, not
+for both of a pair; one channel three times in a quarter of the clips (`split`), where the code does it in all of them.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ class FlowExample(NamedTuple):
     flow: torch.Tensor  # float32 [B, 2, K, S, S], pixels a second
     weight: torch.Tensor  # float32 [B]
     partner: torch.Tensor  # float64 [B], draws that say which clip each is compared with
-    start: torch.Tensor  # int64 [B], number of the stack's first frame within the span
+    start: torch.Tensor  # int64 [B], number of the stack's earliest frame within the span
 
 
 class FlowMatcher(Matcher):
@@ -119,11 +123,12 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
             stays for long where it is indifferent, with all features alike.
         cross: weight of the cross-modal term.
         diversity: weight of the diversity term; 0, without `standardise`, is there to show that features collapse.
-        split: probability that one colour channel is shown three times.
+        split: probability that one colour channel is shown three times (1 in the published code).
         gain: spread of the gain of a colour channel about 1.
         offset: spread of the offset of a colour channel, in full scales.
-        reverse: probability that a stack's fields are shown in the reverse order.
-        stabilise: take the stack's mean movement off (off only to show what that is good for).
+        reverse: probability that the film is played backwards, fields and frames.
+        stabilise: show each field without its mean movement (off only to show what that is good for: stacks are drawn
+            by what moves beside it either way).
     """
 
     uses: ClassVar = {"image": "image", "flow": "flow"}
@@ -183,34 +188,39 @@ class RGBFlow(PretextTask[Batch, FlowExample]):
         """A stack where something moves, and its picture."""
         times = span_times(batch, self.picture)
         found = self.source(batch, times)
-        motion = field_motion(found.values, found.known)
+        steady = without_pan(found.values, found.known)
+        motion = field_motion(steady, found.known)
         sums = F.pad(motion.cumsum(dim=1), (1, 0))
         moves = sums[:, self.fields :] - sums[:, : -self.fields]  # [B, starts]
         # Behind the clip's end its last frame and field stand still: no stack reaches there.
         whole = times[:, self.fields :] < batch.duration[:, None]
-        start = draws.choice("start", torch.where(whole, moves, torch.zeros_like(moves)))[:, 0]
+        moves = torch.where(whole, moves, torch.zeros_like(moves))
+        start = draws.choice("start", moves)[:, :1]  # [B, 1]; any where nothing moves, such a row has no weight
+        there = moves.gather(1, start)[:, 0] > 0
 
+        # Backwards, field k is what moved between the same two frames, the other way. A field that lay at the pixels of
+        # the later frame of its two (`FlowSource.at`) lies at those of the earlier one then, and the other way round.
+        back = draws.bernoulli("reverse", self.reverse)
+        order = torch.arange(self.fields, device=batch.device).expand(len(batch), -1)
+        order = torch.where(back[:, None], self.fields - 1 - order, order)
         rows = torch.arange(len(batch), device=batch.device)[:, None]
-        chosen = start[:, None] + torch.arange(self.fields, device=batch.device)
-        flow, known = found.values[rows, chosen], found.known[rows, chosen]
-        there = known.flatten(1).any(dim=1) & whole.gather(1, start[:, None])[:, 0]
-        if self.stabilise:
-            flow = without_pan(flow, known)
+        flow = (steady if self.stabilise else found.values)[rows, start + order]
+        flow = torch.where(back[:, None, None, None, None], -flow, flow)
+        seen = torch.arange(self.fields + 1, device=batch.device).expand(len(batch), -1)
         if self.stream == "image":
-            shown = batch.frames_at(times.gather(1, start[:, None] + self.fields // 2))
-        else:
-            shown = batch.frames_at(times.gather(1, torch.cat([chosen, chosen[:, -1:] + 1], dim=1)))
+            seen = seen[:, self.fields // 2 : self.fields // 2 + 1]
+        seen = torch.where(back[:, None], self.fields - seen, seen)
+        shown = batch.frames_at(times.gather(1, start + seen))
         flip = draws.bernoulli("flip", 0.5)
         height, width = shown.shape[-2:]
         picture, flow = self._cut(shown, to_pixels(flow, self.source.cell, (height, width)), draws)
-        flow = torch.where(draws.bernoulli("reverse", self.reverse)[:, None, None, None, None], flow.flip(1), flow)
         picture = mirror(self._coloured(picture, draws), flip).transpose(1, 2)
         return FlowExample(
             picture=(picture[:, :, 0] if self.stream == "image" else picture).contiguous(),
             flow=mirror_flow(flow, flip).transpose(1, 2).contiguous(),
             weight=valid_rows(self, batch) * there,
             partner=draws.uniform("partner"),
-            start=start,
+            start=start[:, 0],
         )
 
     def _cut(self, frames: torch.Tensor, flow: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
