@@ -58,10 +58,13 @@ def recall_metrics(
     """Recall at 1 and 5 among a fixed number of candidates, so that batches of any size are judged alike.
 
     A row's candidates are its own partner and those of the next ``candidates - 1`` valid rows in the order of the
-    draws. A tie counts half a place. Chance is ``k / candidates``.
+    draws. Ties are broken by lot: a row counts by the share of the orders of what ties in which its own is among the
+    first k. Chance is ``k / candidates``, for whatever scores do not know which candidate is the own one (random ones,
+    equal ones, those that like some columns best whatever the row): which of its candidates is a row's own was drawn.
+    It holds only while all candidates are scored alike, so no score may be struck out because of the own one.
 
     Args:
-        scores: [N, N], larger where row i and column j belong together more; -inf for what is no rival.
+        scores: [N, N], larger where row i and column j belong together more.
         weight: [N], 0 for rows that take no part.
         drawn: float [N], draws that choose the candidates.
         rows: this rank's rows.
@@ -80,6 +83,8 @@ def recall_metrics(
     steps = torch.arange(1, candidates, device=scores.device)
     others = order[(place[:, None] + steps) % number.clamp(min=1)]  # [N, candidates - 1]
     own, rival = scores.diagonal()[:, None], scores.gather(1, others)
-    rank = 1.0 + (rival > own).sum(dim=1) + 0.5 * (rival == own).sum(dim=1)
+    above, tied = (rival > own).sum(dim=1), (rival == own).sum(dim=1)
     counted = torch.where(valid & (number >= candidates), weight, torch.zeros_like(weight))[rows]
-    return {f"{prefix}r_at_{k}_of_{candidates}": rate((rank <= k)[rows], counted) for k in (1, 5)}
+    # The own one is at each of the places above + 1, ..., above + tied + 1 equally often.
+    hits = {k: (k - above).clamp(min=0).minimum(tied + 1) / (tied + 1) for k in (1, 5)}
+    return {f"{prefix}r_at_{k}_of_{candidates}": rate(hit[rows], counted) for k, hit in hits.items()}

@@ -5,9 +5,9 @@ Subtitles come early or late and half of them speak of something else, so the cl
 sentences form a bag of which at least one is taken to fit.
 
 Counter-measures: sentences of stop words alone are dropped; a sentence that says the same as one of the clip's own
-bag is no negative for it, nor a rival when recall is counted. Default is the cosine with a learned temperature: the
-paper's bare dot product needs batches of thousands to keep its scale in check, ours have tens (``normalise: false``
-gives the paper's). A bag of one sentence is plain NCE.
+bag is no negative for it; in the scores, what two bags share ties. Default is the cosine with a learned temperature:
+the paper's bare dot product needs batches of thousands to keep its scale in check, ours have tens (``normalise:
+false`` gives the paper's). A bag of one sentence is plain NCE.
 
 Another rule, "ranking": every sentence of the bag makes a pair with the clip, pairs are ranked in both directions with
 a margin, and a pair counts by how far it is to be trusted, as Watch and Learn (Zhong et al., "Watch and learn: mapping
@@ -253,13 +253,12 @@ class SubtitleMatching(PretextTask[Batch, SubtitleExample]):
         same = (meaning[:, None, None, :] == meaning[None, :, :, None]) & sentences[:, None, None, :]
         same = same.any(dim=3)
         # The best of a bag; a bag without a sentence belongs to a row that takes no part.
-        alone = similarity.detach().masked_fill(~sentences[None], -torch.inf)
-        best = alone.amax(dim=2)
+        best = similarity.detach().masked_fill(~sentences[None], -torch.inf).amax(dim=2)
         metrics = matching_metrics(best, weight, partner, rows)
-        other = ~torch.eye(len(best), dtype=torch.bool, device=best.device)[:, :, None]
-        rivals = alone.masked_fill(same & other, -torch.inf).amax(dim=2)
-        metrics |= recall_metrics(rivals, weight, partner, rows, self.candidates)
-        metrics |= recall_metrics(rivals.T, weight, partner, rows, self.candidates, "text_")
+        # Whole bags on both sides, and ties by lot. Sentences that a rival shares with the own bag are not struck from
+        # it: the own bag would be the best of more draws, and whoever likes what all say would win without looking.
+        metrics |= recall_metrics(best, weight, partner, rows, self.candidates)
+        metrics |= recall_metrics(best.T, weight, partner, rows, self.candidates, "text_")
         if self.rule == "ranking":
             losses, trust = self._ranking(video, text, similarity, sentences, weight, same, moment)
             metrics["trust_of_nearest"] = rate(trust[rows, 0], there[rows, 0].float())

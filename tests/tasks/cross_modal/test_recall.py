@@ -36,9 +36,24 @@ def test_chance_does_not_depend_on_the_size_of_the_batch() -> None:
         assert mean == pytest.approx(5 / 16, abs=0.03)
 
 
-def test_ties_and_too_few_rows() -> None:
+def test_whatever_scores_columns_alike_for_all_rows_is_at_chance() -> None:
+    """Exactly over a whole batch of as many rows as candidates: each column is the own one once."""
+    generator = torch.Generator().manual_seed(3)
+    for columns in (torch.zeros(16), torch.randn(16, generator=generator), torch.arange(16.0).div(3).floor()):
+        made = found(columns.expand(16, 16), torch.ones(16), torch.rand(16, generator=generator), 16)
+        assert made == {"r_at_1_of_16": pytest.approx(1 / 16), "r_at_5_of_16": pytest.approx(5 / 16)}
+
+
+def test_ties_are_broken_by_lot() -> None:
+    """Against the mean over all orders of what ties: four above, and the own one ties with two."""
+    scores = torch.tensor([0.0, *[1.0] * 4, *[0.0] * 2, *[-1.0] * 9]).expand(16, 16)
+    drawn, first = torch.arange(16) / 16, slice(0, 1)
+    assert recall_metrics(scores, torch.ones(16), drawn, first, 16)["r_at_5_of_16"][0] == pytest.approx(1 / 3)
+    assert recall_metrics(scores, torch.ones(16), drawn, first, 16)["r_at_1_of_16"][0] == 0.0
+
+
+def test_a_perfect_matcher_and_too_few_rows() -> None:
     drawn = torch.rand(16, generator=torch.Generator().manual_seed(2))
     assert found(torch.eye(16), torch.ones(16), drawn, 16) == {"r_at_1_of_16": 1.0, "r_at_5_of_16": 1.0}
-    assert found(torch.ones(16, 16), torch.ones(16), drawn, 16) == {"r_at_1_of_16": 0.0, "r_at_5_of_16": 0.0}
     few = recall_metrics(torch.eye(16), torch.tensor([1.0] * 15 + [0.0]), drawn, slice(0, 16), 16)
     assert all(float(count) == 0 for _, count in few.values())
