@@ -12,7 +12,8 @@ Shortcuts that are closed:
   film was encoded), give no row. Whether a clip takes part is decided on all its frames, never on those of one pace.
 - *Wrap-around.* Frames are never taken from the beginning again; a clip that is too short gives no row.
 - *Place in the clip.* The clips of all paces have the same middle.
-- *Brightness differences:* every frame has its own gain and offset (the paper's colour jitter per frame).
+- *Brightness differences:* every frame's channels have their own gain (1 +- 0.1) and offset (+- 0.05), far weaker than
+  the paper's colour jitter of each frame, ColorJitter(0.8, 0.8, 0.8, 0.2).
 - *Sharpness.* The codec's and the shutter's blur does not grow with the stride as the motion does: some clips are
   softened, and all are cut out and resized to a random scale.
 - *Key frames* come round faster at a larger stride, and even what stands still changes there: every frame has noise of

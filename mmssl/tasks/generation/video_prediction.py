@@ -15,9 +15,11 @@ still, and with the encoders blinded nothing better is left. With ``copy_last=Fa
 in the papers, and even what stands still must pass through the encoders.
 
 Squared errors alone are least for the mean of what may come, which is blurred. MCnet asks a judge besides, who tells
-true clips from predicted ones (`adversarial`, `mmssl.nn.discriminator`). Departures from it: while the maker pauses, it
-leaves out the judge's term alone and goes on with the rest; where gradients are clipped, the judge's counts with those
-of the task's heads.
+true clips from predicted ones (`adversarial`, `mmssl.nn.discriminator`). Its published loss (on KTH) is squared error +
+gradient difference + 0.02 of the judge's term, the squared error of pictures in [-1, 1], the gradient difference of
+pictures in [0, 1]. Here all pictures are in [0, 1], where the squared error is a quarter of that: the published balance
+is ``gradient_weight=0.25, adversarial=0.005``. Departures from it: while the maker pauses, it leaves out the judge's
+term alone and goes on with the rest; where gradients are clipped, the judge's counts with those of the task's heads.
 
 Departures from the papers: MCnet's pixel differences (see `mmssl.nn.mcnet`), peepholes by place
 (`mmssl.nn.conv_lstm`), and the spatial encoders, which are the shared ones.
@@ -76,8 +78,9 @@ class VideoPrediction(PretextTask[Batch, PredictionExample]):
             one after the other.
         width: channels of the code of a future frame.
         code: channels of the motion code of a past frame.
-        gradient_weight: weight of the gradient difference loss beside the squared error.
-        adversarial: weight of the judge's term, 0 for no judge; MCnet has 0.02, beside errors of pictures in [-1, 1].
+        gradient_weight: weight of the gradient difference loss beside the squared error; MCnet's is 0.25 in our units.
+        adversarial: weight of the judge's term, 0 for no judge; MCnet's is 0.005 in our units (0.02 beside errors of
+            pictures in [-1, 1], which are four times ours).
         judge_lr: the judge's own learning rate; that of the others would let it run away from them.
         copy_last: start from the last frame, warped; off to paint whole pictures.
         near_first: weigh the error of step k by 1 / k; off for the plain mean over the steps.
