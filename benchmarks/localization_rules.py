@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from rich.console import Console
 
 from mmssl.batch import Batch, Truth
@@ -112,6 +113,13 @@ class Clips:
         """There are no workers."""
 
 
+def settings_of(rule: str) -> dict[str, Any]:
+    """What a rule's config sets of the rule; the rest are the defaults."""
+    task = yaml.safe_load(config_file(CONFIGS[rule]).read_text(encoding="utf-8"))["tasks"]["av_localization"]
+    found: dict[str, Any] = task["init_args"].get("rule", {}).get("init_args", {})
+    return found
+
+
 def configured(rule: str, seed: int, steps: int, start: Path | None = None) -> PretrainConfig:
     """The settings of a rule, for so many steps, with the image encoder of another run to start from."""
     flags = ["--config", str(config_file(CONFIGS[rule])), "--run", "unused", "--seed", str(seed)]
@@ -130,7 +138,10 @@ def task_of(config: PretrainConfig) -> AVLocalization:
 
 
 def train(config: PretrainConfig, clips: Clips, run: Path) -> float:
-    """Train a rule into the run folder; returns the CPU seconds of this process."""
+    """Train a rule into the run folder; returns the CPU seconds of this process.
+
+    A training that a signal cut short ends the program: its row would claim steps that were not made.
+    """
     tasks = {"av_localization": task_of(config)}
     given, start = setup.read_builds(config.encoders)
     builds = setup.encoder_builds(given, tasks, None)
@@ -149,7 +160,12 @@ def train(config: PretrainConfig, clips: Clips, run: Path) -> float:
         console=Console(quiet=True),
     )
     began = time.process_time()
-    trainer.train()
+    finished = trainer.train()
+    if finished.stopped_by or finished.step != settings.steps:
+        raise SystemExit(
+            f"{run.name}: stopped by {finished.stopped_by or 'nothing known'} after step {finished.step} of "
+            f"{settings.steps}; no row is written"
+        )
     return time.process_time() - began
 
 
@@ -174,11 +190,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     head = ("seeds", "steps", "peak in box", "IoU", "AUC", "shuffled", "silenced")
     lines = [f"{'':16} {head[0]:>5} {head[1]:>5} {head[2]:>14} {head[3]:>6} {head[4]:>6} {head[5]:>9} {head[6]:>9}"]
 
-    def kind_of(row: dict[str, Any]) -> tuple[str, int, int, str]:
-        return row["rule"], row["steps"], row["clips"], row.get("start") or ""
+    def kind_of(row: dict[str, Any]) -> tuple[str, int, int, str, str]:
+        # Seeds of other settings are no repetitions. Rows from before settings were stored have none.
+        told = ", ".join(f"{name} {value}" for name, value in row.get("settings", {}).items())
+        return row["rule"], row["steps"], row["clips"], row.get("start") or "", told
 
     for kind in dict.fromkeys(map(kind_of, rows)):
-        rule, steps, _, start = kind
+        rule, steps, _, start, settings = kind
         kept = [row["localization"] for row in rows if kind_of(row) == kind]
 
         def of(name: str, figure: str = "peak_in_box", kept: list[Any] = kept) -> list[float]:
@@ -190,7 +208,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         told += [statistics.mean(of(name)) for name in ("shuffled_sound", "silenced_sound")]
         lines.append(
             f"{rule:16} {len(peak):5} {steps:5} {statistics.mean(peak):6.1f} {spread:7} "
-            f"{told[0]:6.1f} {told[1]:6.1f} {told[2]:9.1f} {told[3]:9.1f}" + (f"  from {start}" if start else "")
+            f"{told[0]:6.1f} {told[1]:6.1f} {told[2]:9.1f} {told[3]:9.1f}"
+            + (f"  from {start}" if start else "")
+            + (f"  ({settings})" if settings else "")
         )
     lines.append("without learning (peak in box, IoU, AUC):")
     last = rows[-1]["localization"]
@@ -242,6 +262,7 @@ def main() -> None:
                         "rule": rule,
                         "seed": seed,
                         "steps": options.steps,
+                        "settings": settings_of(rule),
                         "start": None if options.start is None else options.start.name,
                         "clips": len(clips._rows["keys"]),
                         "cpu_seconds": round(seconds, 1),

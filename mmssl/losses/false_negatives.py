@@ -12,12 +12,21 @@ import torch
 
 from mmssl.losses.precision import in_float32
 
+#: Candidates of a row in the batch for which the published weight of 100 was set. The published distance is a mean over
+#: all entries of a batch's square matrix, and two distributions differ by at most 2 in a row however many entries it
+#: has: the mean, and with it the regularisers beside the contrast, would grow as 1 / candidates in smaller batches.
+PUBLISHED_CANDIDATES = 128
+
 
 @in_float32
 def distribution_distance(
     one: torch.Tensor, other: torch.Tensor, weight: torch.Tensor, rivals: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean absolute difference of the row-wise softmaxes of two matrices over valid rows and columns.
+    """Mean over valid rows of how far apart the row-wise softmaxes of two matrices are, on the published scale.
+
+    It is the mean absolute difference of the entries, times the mean number of candidates of a valid row over
+    `PUBLISHED_CANDIDATES`: with 128 valid rows the published `l1_loss` of the two distributions, and of that size with
+    any number of rows or rivals.
 
     Args:
         one: [N, N], similarities divided by the temperature.
@@ -26,7 +35,7 @@ def distribution_distance(
         rivals: bool [N, N], the columns that each row is compared with; None for all.
 
     Returns:
-        Scalar in [0, 2 / valid rows]; 0 without a valid row.
+        Scalar in [0, 2 / `PUBLISHED_CANDIDATES`]; 0 without a valid row.
     """
     there = weight > 0
     both = there[:, None] & there[None, :]
@@ -40,7 +49,9 @@ def distribution_distance(
         return torch.softmax(kept, dim=1)
 
     difference = (rows(one) - rows(other)).abs()
-    return torch.where(both, difference, torch.zeros_like(difference)).sum() / both.sum().clamp(min=1)
+    summed = torch.where(both, difference, torch.zeros_like(difference)).sum()
+    # The number of candidates cancels: (sum / entries) * (entries / rows) / 128.
+    return summed / there.sum().clamp(min=1) / PUBLISHED_CANDIDATES
 
 
 @in_float32
@@ -79,8 +90,8 @@ def false_negative_terms(
         rivals: bool [N, N], see `distribution_distance`.
 
     Returns:
-        [3]; as published, each counts a hundredfold beside the sum of EZ-VSL's two directions, fiftyfold beside their
-        mean (`multiple_instance_nce`).
+        [3], see `distribution_distance`; as published, each counts a hundredfold beside the sum of EZ-VSL's two
+        directions, fiftyfold beside their mean (`multiple_instance_nce`).
     """
     pairs = similarity.amax(dim=2) / temperature
     alike = sounds @ sounds.T / temperature

@@ -9,7 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmssl.losses.false_negatives import distribution_distance, false_negative_terms, foreground_mean
+from mmssl.losses.false_negatives import (
+    PUBLISHED_CANDIDATES,
+    distribution_distance,
+    false_negative_terms,
+    foreground_mean,
+)
 from mmssl.losses.multiple_instance import multiple_instance_nce
 from mmssl.losses.similarity import place_similarities
 from mmssl.losses.space_batch_softmax import log_evidence, space_batch_nce
@@ -79,11 +84,11 @@ def slow_distance(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> to
         for j in rows:
             a, b = (x[i, j].exp() / sum(x[i, k].exp() for k in rows) for x in (one, other))
             total = total + (a - b).abs()
-    return total / len(rows) ** 2
+    return total / len(rows) / 128  # published: a mean over 128 x 128 entries
 
 
 def slow_false_negatives(places: torch.Tensor, sounds: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
-    """Sun et al., as their published code computes it, written out."""
+    """Sun et al., as their published code computes it in a batch of 128, written out."""
     places, sounds, rows = places.double(), sounds.double(), valid(weight)
     pairs = torch.stack([torch.stack([(v @ p).max() for v in sounds]) for p in places])
     foreground = []
@@ -144,7 +149,30 @@ def test_false_negative_terms_equal_their_equations(weight: torch.Tensor, term: 
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("holes", [0, 3])
+def test_the_distance_is_the_published_one_at_128_valid_rows(holes: int) -> None:
+    rows = torch.arange(128 + holes) >= holes
+    one, other = (5 * cosines(seed, (128 + holes,) * 2) for seed in (9, 10))
+    published = F.l1_loss(*(torch.softmax(x[rows][:, rows], dim=1) for x in (one, other)))
+    torch.testing.assert_close(distribution_distance(one, other, rows.float()), published)
+
+
 # ------------------------------------------------------------------------------------------------------ closed forms
+
+
+@pytest.mark.parametrize("count", [4, 32, 128, 256])
+@pytest.mark.parametrize("near", [False, True], ids=["all", "five rivals a row"])
+def test_the_distance_does_not_depend_on_the_number_of_candidates(count: int, near: bool) -> None:
+    """Rows that are as far apart as can be: each of two distributions sure of another candidate."""
+    one = 50 * torch.eye(count)
+    apart = (torch.arange(count)[:, None] - torch.arange(count)[None, :]) % count
+    rivals = torch.minimum(apart, count - apart) <= 2 if near else None
+    found = float(distribution_distance(one, one.roll(1, dims=1), torch.ones(count), rivals))
+    assert found == pytest.approx(2 / PUBLISHED_CANDIDATES, rel=1e-5)
+    # Random rows of one kind: in a smaller batch the distance is the same or less, never more.
+    drawn = [distribution_distance(cosines(s, (n, n)), cosines(s + 1, (n, n)), torch.ones(n))
+             for s, n in ((20, count), (20, 2 * count))]  # fmt: skip
+    assert float(drawn[0]) < 1.1 * float(drawn[1])
 
 
 def test_equal_similarities_give_the_log_of_the_number_of_candidates() -> None:

@@ -233,7 +233,8 @@ class Fnac(LocalizationRule):
         temperature: divides all cosines.
         dropout: see `LocalizationRule`.
         regulariser: weight of each of the three distances between distributions, beside the *sum* of EZ-VSL's two
-            directions, as it is published. The contrast here is the mean of the two, so the distances are halved as
+            directions, as it is published for batches of 128; the distances are scaled so that it means the same in
+            others (`PUBLISHED_CANDIDATES`). The contrast here is the mean of the two, so the distances are halved as
             well: the whole is half of the published loss.
         warmup: share of the training before they count; what is alike must have been learned first.
         threshold: of the foreground in a map scaled to 0..1.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import localization_rules as program
 from mmssl.batch import Batch
 from mmssl.errors import UserError
 from mmssl.losses.false_negatives import false_negative_terms
@@ -18,6 +20,7 @@ from mmssl.tasks.base import Control, Moment, MultiTask
 from mmssl.tasks.cross_modal.av_localization import AVLocalization
 from mmssl.tasks.cross_modal.localization_rules import AvolNet, EzVsl, Fnac, LocalizationRule, Lvs, Projected, Slavc
 from mmssl.training.optim import parameter_groups
+from mmssl.training.trainer import Finished
 from tests.batches import World, make_batch
 from tests.contract import test_tasks as contract
 from tests.tasks.cross_modal.trained import LATE, START, changed, mean, multitask_of, outcome_of, train
@@ -185,7 +188,7 @@ def test_sounds_that_are_alike_are_pushed_apart_less() -> None:
 
 
 def slow_fnac(places: torch.Tensor, sounds: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The published total: both directions summed, and a hundred times each of the three distances."""
+    """The published total: both directions summed, and a hundred times each of the distances as in a batch of 128."""
     similarity = place_similarities(places, sounds)
     best, total = similarity.amax(dim=2).double() / temperature, torch.zeros((), dtype=torch.float64)
     for i in range(len(best)):
@@ -205,6 +208,23 @@ def test_fnacs_distances_weigh_as_published_beside_the_contrast() -> None:
     places, sounds = unit_batch()
     losses = Fnac(temperature=0.5)(matcher_rows(places, sounds), torch.ones(5), LATE, None).losses
     torch.testing.assert_close(2 * sum(losses.values()).double(), slow_fnac(places, sounds, 0.5), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [32, 128])
+def test_fnac_prefers_right_maps_to_a_collapse_whatever_the_batch(count: int) -> None:
+    """One place of 16 holds the sound and the rest one background, or all vectors are one: the soft targets, which do
+    not know the places, favour the second, and must not by more than the contrast favours the first."""
+    own = torch.eye(count + 1)[:count]
+    right = torch.eye(count + 1)[count][None, :, None, None].repeat(count, 1, 4, 4)
+    right[:, :, 1, 2] = own
+    same = own[:1].expand(count, -1)
+    rule = Fnac(warmup=0)
+    batches = matcher_rows(right, own), matcher_rows(same[:, :, None, None].expand(-1, -1, 4, 4), same)
+    losses = [rule(batch, torch.ones(count), LATE, None).losses for batch in batches]
+    found, collapsed = (float(sum(terms.values())) for terms in losses)
+    assert found < 0.6 * collapsed, (found, collapsed)
+    # Two of the distances are the largest there can be.
+    assert found == pytest.approx(2 * 50 * 2 / 128, rel=0.05)
 
 
 def slow_slavc_term(places: torch.Tensor, sounds: torch.Tensor, temperature: float, pictures: bool) -> torch.Tensor:
@@ -260,6 +280,24 @@ def test_settings_that_cannot_be_are_refused() -> None:
         Fnac(dropout=1.0)
     with pytest.raises(UserError, match=r"momentum must be in \[0, 1\), got 1\.2"):
         Slavc(momentum=1.2)
+
+
+# ------------------------------------------------------------------------------------------------------ the benchmark
+
+
+@pytest.mark.parametrize("ended", [Finished(7, "SIGTERM"), Finished(7), Finished(12)])
+def test_the_benchmark_takes_no_training_that_was_cut_short(
+    ended: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Trainer.train` returns normally after a signal: a row would claim steps that were not made."""
+    monkeypatch.setattr(program, "Trainer", lambda *_, **__: SimpleNamespace(train=lambda: ended))
+    clips: Any = SimpleNamespace(device=torch.device("cpu"), restart=lambda *_: None)
+    config = program.configured("ez_vsl", 0, 12)
+    if ended.step == 12:
+        assert program.train(config, clips, tmp_path / "run") >= 0
+    else:
+        with pytest.raises(SystemExit, match=f"run: stopped by {ended.stopped_by or 'nothing known'} after step 7 of"):
+            program.train(config, clips, tmp_path / "run")
 
 
 # -------------------------------------------------------------------------------------------------------------- law 6
