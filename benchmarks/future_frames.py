@@ -44,6 +44,7 @@ NETWORKS = {  # name -> settings of the task
     "mcnet": {"network": "mcnet"},
     "mcnet+judge": {"network": "mcnet", "adversarial": 0.02},
     "mcnet+weak judge": {"network": "mcnet", "adversarial": 0.005},
+    "mcnet, published balance": {"network": "mcnet", "adversarial": 0.005, "gradient_weight": 0.25},
 }
 SHOWN = (1, 4, 7, 10)
 Row = dict[str, Any]
