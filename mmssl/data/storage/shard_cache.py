@@ -151,7 +151,7 @@ class ShardCache:
             if taken + size <= self.most_bytes:
                 break
             if path.suffix == ".part":
-                if not self._is_abandoned(path):
+                if not self._is_abandoned(path, self._lock_path(part.name)):
                     continue
             elif time.time() - used < IN_USE_SECONDS:
                 continue
@@ -159,8 +159,10 @@ class ShardCache:
             taken -= bytes_
         return taken + size <= self.most_bytes
 
-    def _is_abandoned(self, part: Path) -> bool:
-        """Whether nobody is fetching into a temporary file any more."""
+    def _is_abandoned(self, part: Path, held: Path) -> bool:
+        """Whether nobody is fetching into a temporary file any more; `held` is the lock that is held here."""
+        if self._lock_path(part.name) == held:  # files share locks: with this one nobody else fetches
+            return True
         try:
             with self._locked(self._lock_path(part.name), 0.0):
                 return True

@@ -121,18 +121,25 @@ def test_a_cache_that_cannot_be_used_costs_one_warning_and_no_byte(served, tmp_p
     assert not list(tmp_path.glob("cache/*.part"))
 
 
-def test_what_a_killed_process_left_makes_room_and_what_is_being_fetched_does_not(served, tmp_path):
+@pytest.mark.parametrize("shares_the_lock", [False, True])
+def test_what_a_killed_process_left_makes_room_and_what_is_being_fetched_does_not(served, tmp_path, shares_the_lock):
+    """Files share locks by the first digits of their names, the shard's of which hang on the server's port."""
     with Server(served) as server:
         shard = Url(f"{server.url}/a.tar", settings(tmp_path, 2 * SIZE))
+        ShardCache(tmp_path / "elsewhere", 2 * SIZE).read(shard, 0, 4)
+        (named,) = (tmp_path / "elsewhere").glob("*.tar")
         cache = ShardCache(tmp_path / "cache", 2 * SIZE)
         (tmp_path / "cache").mkdir()
-        left = tmp_path / "cache" / "0123456789abcdef01234567-x.tar.part"
+        digits = int(named.name[:8], 16) ^ (0 if shares_the_lock else 1)
+        left = tmp_path / "cache" / f"{digits:08x}89abcdef01234567-x.tar.part"
         left.write_bytes(bytes(2 * SIZE))
-        descriptor = os.open(cache._lock_path(left.name), os.O_RDWR | os.O_CREAT)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert cache.read(shard, 0, 4) == b"aaaa"
-        assert (left.exists(), kept(tmp_path)) == (True, set())
-        os.close(descriptor)
+        assert (cache._lock_path(left.name) == cache._lock_path(named.name)) is shares_the_lock
+        if not shares_the_lock:  # else the shard would wait for that lock before it looks for room
+            descriptor = os.open(cache._lock_path(left.name), os.O_RDWR | os.O_CREAT)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            assert cache.read(shard, 0, 4) == b"aaaa"
+            assert (left.exists(), kept(tmp_path)) == (True, set())
+            os.close(descriptor)
         assert ShardCache(tmp_path / "cache", 2 * SIZE).read(shard, 0, 4) == b"aaaa"
         assert (left.exists(), kept(tmp_path)) == (False, {"a.tar"})
 
