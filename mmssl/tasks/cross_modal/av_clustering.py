@@ -26,7 +26,8 @@ Departures from the papers:
   anew; `labels_kept` says how many labels a round left as they were. Its features are the present ones.
 - SeLaVi's labels come from the product from the first step on, so that both heads share the numbering; there is no
   one-off alignment of the audio heads. Its cluster sizes are quantiles of the normal distribution, not draws. Which
-  heads are a group is fixed; the paper's program deals them out anew at each estimate.
+  heads are a group is fixed; the paper's program deals them out anew at each estimate. A clip that comes again before
+  the next estimate is labelled from another view again, and so not always alike; in the paper it keeps its label.
 """
 
 from __future__ import annotations
@@ -177,7 +178,9 @@ class AVClustering(PretextTask[Batch, ClusteringExample]):
             for view in range(1 + self.groups)
         ]
         clip, wave, there = views[0]
-        label_clips, label_waves = (torch.stack([view[side] for view in views], dim=1)[:, 1:] for side in (0, 1))
+        label_clips, label_waves = clip[:, None][:, :0], wave[:, None][:, :0]
+        if self.groups:
+            label_clips, label_waves = (torch.stack([view[side] for view in views[1:]], dim=1) for side in (0, 1))
         weight = valid_rows(self, batch) * there
         return ClusteringExample(clip, wave, label_clips, label_waves, weight, sample_ids(batch))
 
